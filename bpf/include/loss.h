@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/* Loss accounting: one per-CPU counter for each reason that an event may be lost. Nothing is dropped without one. */
+#ifndef EBPFRECEIVER_LOSS_H
+#define EBPFRECEIVER_LOSS_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+/* Go reads the names from the generated constants; add new reasons before LOSS_REASONS. */
+enum loss_reason {
+	LOSS_RING_FULL,	      /* the ring (or perf buffer) had no room for an event */
+	LOSS_STORAGE_FULL,    /* state for a socket or task could not be allocated */
+	LOSS_UNTRACKED,	      /* an object ended that was never seen to start and was not seeded */
+	LOSS_REASONS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, LOSS_REASONS);
+	__type(key, __u32);
+	__type(value, __u64);
+} losses SEC(".maps");
+
+static __always_inline void count_loss(__u32 reason)
+{
+	__u64 *count = bpf_map_lookup_elem(&losses, &reason);
+
+	if (count)
+		(*count)++;
+}
+
+#endif

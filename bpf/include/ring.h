@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/*
+ * The one way that events leave the kernel: a ring buffer (or, before 5.8, a perf buffer) with batched wake-ups.
+ *
+ * The reader drains on a timer. A producer wakes it only when more than ring_wakeup_bytes are waiting, because a
+ * wake-up for each event costs more than the event does.
+ */
+#ifndef EBPFRECEIVER_RING_H
+#define EBPFRECEIVER_RING_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include "loss.h"
+
+/* Set before loading: internal/ring.Configure. */
+const volatile bool ring_is_perf_buffer = false;
+const volatile __u64 ring_wakeup_bytes = 1 << 20;
+
+/* Resized, or turned into a perf event array, before loading: internal/ring.Configure. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4 << 20);
+} events SEC(".maps");
+
+/* Sends size bytes; counts the event as lost and returns a negative errno when there is no room. */
+static __always_inline long ring_output(void *ctx, void *event, __u64 size)
+{
+	long err;
+
+	/* A branch on a load-time constant: the verifier never sees the helper that the kernel may not have. */
+	if (ring_is_perf_buffer) {
+		err = bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, event, size);
+	} else {
+		__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+		err = bpf_ringbuf_output(&events, event, size,
+					 waiting >= ring_wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	}
+	if (err)
+		count_loss(LOSS_RING_FULL);
+	return err;
+}
+
+#endif

@@ -1,0 +1,299 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/*
+ * The part of the kernel's types that our programs use, by subject.
+ *
+ * Only the named fields matter: preserve_access_index turns every access into a CO-RE relocation, so the offsets come
+ * from the running kernel's BTF. The same file serves amd64 and arm64, because no program reads registers from it.
+ * Names and types are those of Linux 6.18 (include/net/sock.h, include/linux/tcp.h, ...); fields that older kernels
+ * name otherwise have a ___flavour beside them.
+ */
+#ifndef EBPFRECEIVER_VMLINUX_H
+#define EBPFRECEIVER_VMLINUX_H
+
+typedef unsigned char __u8;
+typedef signed char __s8;
+typedef unsigned short __u16;
+typedef short __s16;
+typedef unsigned int __u32;
+typedef int __s32;
+typedef unsigned long long __u64;
+typedef long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u64 __be64;
+typedef __u16 __sum16;
+typedef __u32 __wsum;
+typedef _Bool bool;
+typedef __u64 size_t; /* unsigned long on both architectures */
+
+#define NULL  ((void *)0)
+#define true  1
+#define false 0
+
+/* include/uapi/linux/bpf.h: values are ABI. */
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_SK_STORAGE = 24,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+	BPF_EXIST = 2,
+};
+
+enum {
+	BPF_F_NO_PREALLOC = 1U << 0,
+	BPF_F_CLONE = 1U << 9,
+};
+
+enum {
+	BPF_SK_STORAGE_GET_F_CREATE = 1ULL << 0,
+};
+
+enum {
+	BPF_RB_NO_WAKEUP = 1ULL << 0,
+	BPF_RB_FORCE_WAKEUP = 1ULL << 1,
+	BPF_RB_AVAIL_DATA = 0,
+};
+
+#define BPF_F_CURRENT_CPU 0xffffffffULL
+
+/* include/uapi/linux/in.h, include/linux/socket.h, include/net/tcp_states.h: values are ABI. */
+#define IPPROTO_TCP 6
+#define AF_INET	    2
+#define AF_INET6    10
+
+enum {
+	TCP_ESTABLISHED = 1,
+	TCP_SYN_SENT,
+	TCP_SYN_RECV,
+	TCP_FIN_WAIT1,
+	TCP_FIN_WAIT2,
+	TCP_TIME_WAIT,
+	TCP_CLOSE,
+	TCP_CLOSE_WAIT,
+	TCP_LAST_ACK,
+	TCP_LISTEN,
+	TCP_CLOSING,
+	TCP_NEW_SYN_RECV,
+};
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* ---- tasks (include/linux/sched.h) ---- */
+
+#define PF_KTHREAD 0x00200000
+
+struct task_struct {
+	unsigned int flags;
+	int pid;
+	int tgid;
+	__u64 start_boottime;
+	struct task_struct *group_leader;
+	struct task_struct *real_parent;
+	char comm[16];
+};
+
+/* Before 5.5. */
+struct task_struct___before_5_5 {
+	__u64 real_start_time;
+};
+
+/* ---- cgroups (include/linux/cgroup-defs.h, include/linux/kernfs.h) ---- */
+
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+};
+
+struct sock_cgroup_data {
+	struct cgroup *cgroup;
+};
+
+/* ---- network namespaces (include/net/net_namespace.h) ---- */
+
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
+/* ---- sockets (include/net/sock.h, include/net/inet_sock.h) ---- */
+
+struct in6_addr {
+	union {
+		__u8 u6_addr8[16];
+		__be32 u6_addr32[4];
+	} in6_u;
+};
+
+typedef struct {
+	int owned;
+} socket_lock_t;
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+typedef struct {
+	unsigned int val;
+} kuid_t;
+
+enum sock_flags {
+	SOCK_DEAD,
+	SOCK_DONE,
+	SOCK_URGINLINE,
+	SOCK_KEEPOPEN,
+	SOCK_LINGER,
+};
+
+struct sock_common {
+	union {
+		struct {
+			__be32 skc_daddr;
+			__be32 skc_rcv_saddr;
+		};
+	};
+	union {
+		struct {
+			__be16 skc_dport;
+			__u16 skc_num;
+		};
+	};
+	unsigned short skc_family;
+	volatile unsigned char skc_state;
+	unsigned char skc_reuse : 4;
+	unsigned char skc_reuseport : 1;
+	unsigned char skc_ipv6only : 1;
+	int skc_bound_dev_if;
+	possible_net_t skc_net;
+	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	union {
+		unsigned long skc_flags;
+	};
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
+	atomic_t sk_drops;
+	int sk_rcvbuf;
+	int sk_sndbuf;
+	int sk_err;
+	__u32 sk_priority;
+	__u32 sk_mark;
+	kuid_t sk_uid;
+	__u16 sk_protocol;
+	__u8 sk_shutdown;
+	__u32 sk_ack_backlog;
+	__u32 sk_max_ack_backlog;
+	struct sock_cgroup_data sk_cgrp_data;
+};
+
+/* Before 5.6 sk_protocol is a bit field: it has no address, and a CO-RE access still reads it. */
+
+struct socket {
+	struct sock *sk;
+};
+
+struct file;
+
+struct inet_sock {
+	struct sock sk;
+	__be16 inet_sport;
+	__u8 tos;
+};
+
+struct tcp_congestion_ops {
+	char name[16];
+};
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+	const struct tcp_congestion_ops *icsk_ca_ops;
+	__u32 icsk_user_timeout;
+};
+
+struct minmax_sample {
+	__u32 t;
+	__u32 v;
+};
+
+struct minmax {
+	struct minmax_sample s[3];
+};
+
+/* ---- TCP (include/linux/tcp.h) ---- */
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 mss_cache;
+	__u32 snd_cwnd;
+	__u32 snd_ssthresh;
+	__u32 rcv_nxt;
+	__u32 snd_una;
+	__u32 rttvar_us;
+	struct minmax rtt_min;
+	__u32 segs_out;
+	__u32 segs_in;
+	__u64 bytes_sent;
+	__u64 bytes_received;
+	__u64 bytes_acked;
+	__u64 bytes_retrans;
+	__u32 srtt_us;
+	__u32 total_retrans;
+	__u32 lost_out;
+	__u8 nonagle : 4;
+};
+
+struct request_sock;
+struct sk_buff;
+
+/* ---- iterators (kernel/bpf/bpf_iter.c, net/core/bpf_sk_storage.c, kernel/bpf/task_iter.c) ---- */
+
+struct seq_file {
+	size_t size;
+	size_t count;
+};
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 session_id;
+	__u64 seq_num;
+};
+
+struct bpf_map;
+
+struct bpf_iter__bpf_sk_storage_map {
+	struct bpf_iter_meta *meta;
+	struct bpf_map *map;
+	struct sock *sk;
+	void *value;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
+};
+
+#pragma clang attribute pop
+
+#endif
