@@ -14,6 +14,9 @@ enum loss_reason {
 	LOSS_REASONS,
 };
 
+/* Keeps the type information of the reasons for the Go bindings. */
+const enum loss_reason *keep_loss_reason __attribute__((unused));
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, LOSS_REASONS);
