@@ -1,0 +1,168 @@
+package ebpfreceiver
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/confmap"
+)
+
+// Config is the configuration of the receiver. The zero value of every key is not its default: see createDefaultConfig,
+// and config.schema.yaml for what each key means.
+type Config struct {
+	Select  SelectConfig  `mapstructure:"select"`
+	TCP     TCPConfig     `mapstructure:"tcp"`
+	Metrics MetricsConfig `mapstructure:"metrics"`
+	Kernel  KernelConfig  `mapstructure:"kernel"`
+	Process ProcessConfig `mapstructure:"process"`
+}
+
+// SelectConfig says which processes are observed.
+type SelectConfig struct {
+	Include []SelectRule `mapstructure:"include"`
+	Exclude []SelectRule `mapstructure:"exclude"`
+}
+
+// SelectRule describes processes. A process must have every property that the rule names.
+type SelectRule struct {
+	Executable  string `mapstructure:"executable"`
+	Port        string `mapstructure:"port"`
+	PID         uint32 `mapstructure:"pid"`
+	Cgroup      string `mapstructure:"cgroup"`
+	ContainerID string `mapstructure:"container_id"`
+}
+
+// TCPConfig configures the TCP probe.
+type TCPConfig struct {
+	Enabled          bool          `mapstructure:"enabled"`
+	SnapshotInterval time.Duration `mapstructure:"snapshot_interval"`
+	FlowLogs         bool          `mapstructure:"flow_logs"`
+}
+
+// MetricsConfig configures the metrics of all probes.
+type MetricsConfig struct {
+	Interval    time.Duration `mapstructure:"interval"`
+	Temporality string        `mapstructure:"temporality"`
+	MaxSeries   int           `mapstructure:"max_series"`
+}
+
+// KernelConfig configures how BPF programs are loaded and how their events are read.
+type KernelConfig struct {
+	BTF          string        `mapstructure:"btf"`
+	ProgramStats bool          `mapstructure:"program_stats"`
+	RingBytes    int           `mapstructure:"ring_bytes"`
+	PollInterval time.Duration `mapstructure:"poll_interval"`
+}
+
+// ProcessConfig configures where the identity of processes is read from.
+type ProcessConfig struct {
+	ProcFS       string `mapstructure:"procfs"`
+	CgroupFS     string `mapstructure:"cgroupfs"`
+	MaxProcesses int    `mapstructure:"max_processes"`
+}
+
+const (
+	temporalityCumulative = "cumulative"
+	temporalityDelta      = "delta"
+)
+
+var (
+	_ component.Config    = (*Config)(nil)
+	_ confmap.Validator   = (*Config)(nil)
+	_ confmap.Unmarshaler = (*SelectRule)(nil)
+)
+
+func createDefaultConfig() component.Config {
+	return &Config{
+		TCP: TCPConfig{
+			Enabled:          true,
+			SnapshotInterval: 10 * time.Second,
+		},
+		Metrics: MetricsConfig{
+			Interval:    10 * time.Second,
+			Temporality: temporalityCumulative,
+			MaxSeries:   10_000,
+		},
+		Kernel: KernelConfig{
+			RingBytes:    4 << 20,
+			PollInterval: 50 * time.Millisecond,
+		},
+		Process: ProcessConfig{
+			ProcFS:       "/proc",
+			CgroupFS:     "/sys/fs/cgroup",
+			MaxProcesses: 16_384,
+		},
+	}
+}
+
+// Unmarshal takes a port that is written as a number, which is how YAML reads `port: 8080`, as the text that it is.
+func (r *SelectRule) Unmarshal(conf *confmap.Conf) error {
+	if port, isNumber := conf.Get("port").(int); isNumber {
+		if err := conf.Merge(confmap.NewFromStringMap(map[string]any{"port": strconv.Itoa(port)})); err != nil {
+			return fmt.Errorf("reading port %d: %w", port, err)
+		}
+	}
+	return conf.Unmarshal(r)
+}
+
+// Validate checks every key and returns all errors at once, each with the path of its key.
+func (c *Config) Validate() error {
+	return errors.Join(
+		c.Select.validate("select"),
+		inRange("tcp.snapshot_interval", c.TCP.SnapshotInterval, 100*time.Millisecond, time.Hour),
+		inRange("metrics.interval", c.Metrics.Interval, 100*time.Millisecond, time.Hour),
+		oneOf("metrics.temporality", c.Metrics.Temporality, temporalityCumulative, temporalityDelta),
+		inRange("metrics.max_series", c.Metrics.MaxSeries, 1, 10_000_000),
+		inRange("kernel.ring_bytes", c.Kernel.RingBytes, 64<<10, 1<<30),
+		inRange("kernel.poll_interval", c.Kernel.PollInterval, time.Millisecond, 10*time.Second),
+		absolute("process.procfs", c.Process.ProcFS),
+		absolute("process.cgroupfs", c.Process.CgroupFS),
+		inRange("process.max_processes", c.Process.MaxProcesses, 64, 4<<20),
+	)
+}
+
+func inRange[T cmp.Ordered](key string, value, lowest, highest T) error {
+	if value < lowest || value > highest {
+		return fmt.Errorf("%s: must be between %v and %v, got %v", key, shortest(lowest), shortest(highest), shortest(value))
+	}
+	return nil
+}
+
+// shortest prints a duration as a user would write it: 1h, not 1h0m0s.
+func shortest(value any) any {
+	if duration, ok := value.(time.Duration); ok && duration > 0 {
+		switch {
+		case duration%time.Hour == 0:
+			return fmt.Sprintf("%dh", duration/time.Hour)
+		case duration%time.Minute == 0:
+			return fmt.Sprintf("%dm", duration/time.Minute)
+		}
+	}
+	return value
+}
+
+func oneOf(key, value string, allowed ...string) error {
+	quoted := ""
+	for i, candidate := range allowed {
+		if value == candidate {
+			return nil
+		}
+		if i > 0 {
+			quoted += " or "
+		}
+		quoted += strconv.Quote(candidate)
+	}
+	return fmt.Errorf("%s: must be %s, got %q", key, quoted, value)
+}
+
+func absolute(key, directory string) error {
+	if !path.IsAbs(directory) {
+		return fmt.Errorf("%s: must be an absolute path, got %q", key, directory)
+	}
+	return nil
+}

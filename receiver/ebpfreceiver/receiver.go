@@ -1,0 +1,237 @@
+//go:build linux && (amd64 || arm64)
+
+package ebpfreceiver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/receiverhelper"
+	"go.uber.org/zap"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/tcp"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+	"github.com/ebpfreceiver/ebpfreceiver/receiver/ebpfreceiver/internal/metadata"
+)
+
+// shutdownPatience bounds how long consumers that block are waited for at shutdown.
+const shutdownPatience = 5 * time.Second
+
+// probe observes one subject. It lives between Start and Shutdown, and uses the kernel and the workloads meanwhile.
+type probe interface {
+	source
+	Start() error
+	Shutdown(context.Context) error
+	Attachments() []*kernel.Attachment
+}
+
+// ebpfReceiver is the one running receiver behind all pipelines of a configuration.
+type ebpfReceiver struct {
+	config    *Config
+	id        component.ID
+	buildInfo component.BuildInfo
+	telemetry component.TelemetrySettings
+	logger    *zap.Logger
+	report    *receiverhelper.ObsReport
+
+	// One for each pipeline that there is, set by the factory before Start.
+	metrics *outlet[pmetric.Metrics]
+	logs    *outlet[plog.Logs]
+
+	// What runs, in the order of starting.
+	self      *selfTelemetry
+	kernel    *kernel.Kernel
+	workloads *workload.Table
+	probes    []probe
+}
+
+var _ component.Component = (*ebpfReceiver)(nil)
+
+func newReceiver(config *Config, settings receiver.Settings) (*ebpfReceiver, error) {
+	report, err := receiverhelper.NewObsReport(receiverhelper.ObsReportSettings{
+		ReceiverID:             settings.ID,
+		Transport:              "bpf",
+		ReceiverCreateSettings: settings,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("creating the report of accepted and refused data: %w", err)
+	}
+	return &ebpfReceiver{
+		config:    config,
+		id:        settings.ID,
+		buildInfo: settings.BuildInfo,
+		telemetry: settings.TelemetrySettings,
+		logger:    settings.Logger,
+		report:    report,
+	}, nil
+}
+
+// Start starts the probes that a pipeline consumes. A host that does not let them run is no reason to take the whole
+// Collector down: it is logged and reported as status, and the rest of the Collector works on.
+func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
+	self, err := newSelfTelemetry(r.id, r.telemetry)
+	if err != nil {
+		return err
+	}
+	r.self = self
+	r.warnOfIdlePipelines()
+	if !r.wantsTCP() {
+		return nil
+	}
+	if err := r.startProbes(); err != nil {
+		r.logger.Error("Cannot observe this host", zap.Error(err))
+		componentstatus.ReportStatus(host, componentstatus.NewRecoverableErrorEvent(err))
+		return nil
+	}
+	componentstatus.ReportStatus(host, componentstatus.NewEvent(componentstatus.StatusOK))
+	return nil
+}
+
+// Shutdown stops everything that runs, probes first. It may be called without Start, and after a Start that failed.
+func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
+	if r.self == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, shutdownPatience)
+	defer cancel()
+	if r.metrics != nil {
+		r.metrics.abandon()
+	}
+	if r.logs != nil {
+		r.logs.abandon()
+	}
+	return errors.Join(r.stopProbes(ctx), r.self.shutdown())
+}
+
+// wantsTCP says whether a pipeline consumes what the TCP probe makes.
+func (r *ebpfReceiver) wantsTCP() bool {
+	return r.config.TCP.Enabled && (r.metrics != nil || r.logs != nil && r.config.TCP.FlowLogs)
+}
+
+// warnOfIdlePipelines says where configuration and pipelines do not fit together.
+func (r *ebpfReceiver) warnOfIdlePipelines() {
+	flowLogs := r.config.TCP.Enabled && r.config.TCP.FlowLogs
+	switch {
+	case !r.config.TCP.Enabled:
+		r.logger.Warn("Nothing to observe: tcp.enabled is false, and there is no other probe")
+	case r.logs != nil && !flowLogs:
+		r.logger.Warn("The logs pipeline gets nothing from this receiver: set tcp.flow_logs: true, or remove the receiver from it")
+	case r.logs == nil && flowLogs:
+		r.logger.Warn("No flow logs are made: tcp.flow_logs is true, but no logs pipeline has this receiver")
+	}
+}
+
+// startProbes starts all or, with an error, nothing.
+func (r *ebpfReceiver) startProbes() (err error) {
+	defer func() {
+		if err != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+			defer cancel()
+			err = errors.Join(err, r.stopProbes(ctx))
+		}
+	}()
+
+	selector, err := r.config.Select.selection().Compile()
+	if err != nil {
+		return fmt.Errorf("select: %w", err)
+	}
+	r.kernel, err = kernel.Open(r.kernelOptions(), r.logger)
+	if err != nil {
+		return err
+	}
+	r.workloads, err = workload.NewTable(r.workloadConfig(), r.kernel, r.logger)
+	if err != nil {
+		return err
+	}
+	if err := r.workloads.Start(); err != nil {
+		return err
+	}
+	r.self.add(r.workloads)
+	return r.startProbe(tcp.New(r.tcpConfig(), r.kernel, r.workloads, selector, r.tcpSinks(), r.logger))
+}
+
+func (r *ebpfReceiver) startProbe(p probe) error {
+	if err := p.Start(); err != nil {
+		return err
+	}
+	r.probes = append(r.probes, p)
+	r.self.add(p)
+	for _, attachment := range p.Attachments() {
+		r.self.attached(attachment.Capability, attachment.Rung)
+		r.logger.Info("Attached", zap.Stringer("capability", attachment))
+	}
+	return nil
+}
+
+func (r *ebpfReceiver) stopProbes(ctx context.Context) error {
+	r.self.clear()
+	var errs []error
+	for _, p := range r.probes {
+		errs = append(errs, p.Shutdown(ctx))
+	}
+	if r.workloads != nil {
+		errs = append(errs, r.workloads.Close())
+	}
+	if r.kernel != nil {
+		errs = append(errs, r.kernel.Close())
+	}
+	r.probes, r.workloads, r.kernel = nil, nil, nil
+	return errors.Join(errs...)
+}
+
+func (r *ebpfReceiver) kernelOptions() kernel.Options {
+	return kernel.Options{
+		BTFPath:      r.config.Kernel.BTF,
+		ProgramStats: r.config.Kernel.ProgramStats,
+	}
+}
+
+func (r *ebpfReceiver) workloadConfig() workload.Config {
+	return workload.Config{
+		ProcFS:       r.config.Process.ProcFS,
+		CgroupFS:     r.config.Process.CgroupFS,
+		MaxProcesses: r.config.Process.MaxProcesses,
+	}
+}
+
+func (r *ebpfReceiver) tcpConfig() tcp.Config {
+	return tcp.Config{
+		SnapshotInterval: r.config.TCP.SnapshotInterval,
+		MetricsInterval:  r.config.Metrics.Interval,
+		Delta:            r.config.Metrics.Temporality == temporalityDelta,
+		MaxSeries:        r.config.Metrics.MaxSeries,
+		FlowLogs:         r.config.TCP.FlowLogs,
+		Ring: ring.Config{
+			Bytes:        r.config.Kernel.RingBytes,
+			PollInterval: r.config.Kernel.PollInterval,
+		},
+		Scope: r.scope,
+	}
+}
+
+func (r *ebpfReceiver) tcpSinks() tcp.Sinks {
+	var sinks tcp.Sinks
+	if r.metrics != nil {
+		sinks.Metrics = r.metrics.send
+	}
+	if r.logs != nil && r.config.TCP.FlowLogs {
+		sinks.Logs = r.logs.send
+	}
+	return sinks
+}
+
+// scope names this receiver as the instrumentation that made the data.
+func (r *ebpfReceiver) scope(scope pcommon.InstrumentationScope) {
+	scope.SetName(metadata.ScopeName)
+	scope.SetVersion(r.buildInfo.Version)
+}
