@@ -1,0 +1,388 @@
+//go:build linux
+
+package workload
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"go.uber.org/zap"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+)
+
+// Config says where to look and how much to keep. Zero values take the defaults.
+type Config struct {
+	// ProcFS is the proc file system of the host's pid namespace. Default /proc.
+	ProcFS string
+	// CgroupFS is the directory below which the cgroup2 mount is preferred, if there are several. Default /sys/fs/cgroup.
+	CgroupFS string
+	// HostName is the host.name of every workload. Default: what the kernel says.
+	HostName string
+	// MaxProcesses bounds the table. Default 16384.
+	MaxProcesses int
+	// ExitGrace is how long a process that has ended is remembered: its connections end later. Default one minute.
+	ExitGrace time.Duration
+	// ReadsPerSecond and ReadBurst bound how many processes are read from ProcFS at the moment that they execute a
+	// program. Beyond, a process is read when it is first looked up. Defaults 200 and 400.
+	ReadsPerSecond float64
+	ReadBurst      float64
+	// RefreshInterval is how long a reading is trusted while exec events are not available. Default ten seconds.
+	RefreshInterval time.Duration
+	// RingBytes is the size of the ring that process events come through. Default 1 MiB.
+	RingBytes int
+}
+
+func (c Config) withDefaults() Config {
+	if c.ProcFS == "" {
+		c.ProcFS = "/proc"
+	}
+	if c.CgroupFS == "" {
+		c.CgroupFS = "/sys/fs/cgroup"
+	}
+	if c.MaxProcesses <= 0 {
+		c.MaxProcesses = 16384
+	}
+	if c.ExitGrace <= 0 {
+		c.ExitGrace = time.Minute
+	}
+	if c.ReadsPerSecond <= 0 {
+		c.ReadsPerSecond = 200
+	}
+	if c.ReadBurst <= 0 {
+		c.ReadBurst = 400
+	}
+	if c.RefreshInterval <= 0 {
+		c.RefreshInterval = 10 * time.Second
+	}
+	if c.RingBytes <= 0 {
+		c.RingBytes = 1 << 20
+	}
+	return c
+}
+
+const (
+	maxUnowned   = 1024 // workloads of sockets without a process
+	maxAncestors = 4    // generations to go back for the identity of a process that only forked
+	readTries    = 3
+)
+
+// Table knows the workload of every process.
+//
+// It reads a process once, when it executes a program (or when it is first looked up), and forgets it a while after its
+// end. All methods are safe for concurrent use.
+type Table struct {
+	config  Config
+	kernel  *kernel.Kernel
+	logger  *zap.Logger
+	proc    *procFS
+	cgroups *cgroupTree // nil where there is no version 2 hierarchy
+	host    host
+	clock   *kernel.Clock
+	now     func() time.Time
+	counts  counts
+	unowned *lru.Cache[Hint, *Workload]
+
+	mutex     sync.Mutex // guards what follows
+	processes *simplelru.LRU[processID, *process]
+	exits     []exit // processes that have ended, in the order in which they are forgotten
+}
+
+// counts are totals since the table was made.
+type counts struct {
+	gone    atomic.Uint64 // lookups of processes of which nothing was known but the hint
+	evicted atomic.Uint64 // processes that were forgotten early, because the table was full
+	denied  atomic.Uint64 // living processes whose executable we may not read
+}
+
+type exit struct {
+	process processID
+	forget  time.Time
+}
+
+// NewTable makes a table that reads /proc when it is asked. Start adds the kernel's own events; without a Kernel it
+// leaves it at that.
+func NewTable(config Config, kern *kernel.Kernel, logger *zap.Logger) (*Table, error) {
+	if logger == nil {
+		logger = zap.NewNop()
+	}
+	config = config.withDefaults()
+	if _, err := os.Stat(filepath.Join(config.ProcFS, "self/stat")); err != nil {
+		return nil, fmt.Errorf("find processes in %s: %w; mount the host's proc file system there, or name its directory",
+			config.ProcFS, err)
+	}
+	t := &Table{
+		config: config,
+		kernel: kern,
+		logger: logger,
+		proc:   newProcFS(config.ProcFS),
+		host:   newHost(config.ProcFS, config.HostName),
+		clock:  kernel.NewClock(),
+		now:    time.Now,
+	}
+	var err error
+	if t.processes, err = simplelru.NewLRU[processID, *process](config.MaxProcesses, nil); err != nil {
+		return nil, fmt.Errorf("make a table of %d processes: %w", config.MaxProcesses, err)
+	}
+	if t.unowned, err = lru.New[Hint, *Workload](maxUnowned); err != nil {
+		return nil, fmt.Errorf("make a table of %d workloads without a process: %w", maxUnowned, err)
+	}
+	if t.cgroups, err = openCgroupTree(config.ProcFS, config.CgroupFS); err != nil {
+		logger.Info("the containers of processes that have gone will not be known", zap.Error(err))
+	}
+	return t, nil
+}
+
+// Start returns at once. (Process events are added to it.)
+func (t *Table) Start() error { return nil }
+
+// Close gives back what the table holds. Lookup still answers, from what is known.
+func (t *Table) Close() error {
+	t.cgroups.close()
+	return nil
+}
+
+// Lookup tells what process an event belongs to. It never returns nil: of a process that has gone before anybody looked
+// at it, the hint is what is known.
+func (t *Table) Lookup(key Key, hint Hint) *Workload {
+	if key.PID == 0 {
+		return t.lookupUnowned(hint)
+	}
+	if key.StartBootNs == 0 {
+		// Without its start time, a pid means whoever has it now.
+		current, err := t.KeyOf(key.PID)
+		if err != nil {
+			t.counts.gone.Add(1)
+			return t.lookupUnowned(hint)
+		}
+		key = current
+	}
+	id := t.identify(key)
+
+	t.mutex.Lock()
+	if known, found := t.processes.Get(id); found && known.workload != nil && !t.outdated(known) {
+		workload := known.workload
+		t.mutex.Unlock()
+		return workload
+	}
+	t.mutex.Unlock()
+	return t.resolve(key, id, hint)
+}
+
+// KeyOf finds the key of the process that has a pid now, for those who know no more than the pid.
+func (t *Table) KeyOf(pid uint32) (Key, error) {
+	current, err := t.proc.identify(pid)
+	if err != nil {
+		return Key{}, fmt.Errorf("find the start time of process %d: %w", pid, err)
+	}
+	return Key{PID: pid, StartBootNs: t.proc.startBootNs(current.startTicks)}, nil
+}
+
+// Stats tells how the table does.
+func (t *Table) Stats() kernel.Stats {
+	const probe = "process"
+	t.mutex.Lock()
+	processes := t.processes.Len()
+	t.mutex.Unlock()
+	cgroups, maxCgroups := t.cgroups.usage()
+	return kernel.Stats{
+		Losses: []kernel.LossCount{
+			{Probe: probe, Reason: "process_gone", Count: t.counts.gone.Load()},
+			{Probe: probe, Reason: "process_denied", Count: t.counts.denied.Load()},
+			{Probe: probe, Reason: "table_full", Count: t.counts.evicted.Load()},
+			{Probe: probe, Reason: "read_truncated", Count: t.proc.truncated.Load()},
+		},
+		Maps: []kernel.MapUsage{
+			{Probe: probe, Map: "processes", Entries: uint64(processes), Capacity: uint64(t.config.MaxProcesses)},
+			{Probe: probe, Map: "cgroups", Entries: uint64(cgroups), Capacity: uint64(maxCgroups)},
+		},
+	}
+}
+
+func (t *Table) identify(key Key) processID {
+	return processID{pid: key.PID, startTicks: t.proc.startTicks(key.StartBootNs)}
+}
+
+// outdated tells whether a reading must be repeated: where no event says that a process executes another program, only
+// time does.
+func (t *Table) outdated(known *process) bool {
+	return !known.exited && t.now().Sub(known.readAt) >= t.config.RefreshInterval
+}
+
+// lookupUnowned describes a socket whose process is not known: its cgroup may still name the container.
+func (t *Table) lookupUnowned(hint Hint) *Workload {
+	if workload, found := t.unowned.Get(hint); found {
+		return workload
+	}
+	described := (&process{}).epitaph(processView{}, hint, t.cgroupOf)
+	workload := newWorkload(0, time.Time{}, described, t.host)
+	t.unowned.Add(hint, workload)
+	return workload
+}
+
+// resolve finds out about a process that nobody has looked at since it executed its program.
+func (t *Table) resolve(key Key, id processID, hint Hint) *Workload {
+	for range readTries {
+		workload, view, err := t.read(key, id)
+		if workload != nil {
+			return workload
+		}
+		if err != nil || view.ended {
+			return t.bury(key, id, view, hint)
+		}
+		// It executed another program meanwhile.
+	}
+	return t.bury(key, id, processView{}, hint)
+}
+
+// read looks at a process and keeps what it sees. There is no workload when the process is no longer alive, or when an
+// exec event has overtaken the reading.
+func (t *Table) read(key Key, id processID) (*Workload, processView, error) {
+	t.mutex.Lock()
+	var generation uint64
+	if known, found := t.processes.Peek(id); found {
+		generation = known.generation
+	}
+	t.mutex.Unlock()
+
+	view, err := t.proc.read(id.pid, id.startTicks)
+	if err != nil || view.ended {
+		return nil, view, err
+	}
+
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	known := t.find(id)
+	if known.generation != generation {
+		return nil, view, nil
+	}
+	if view.denied() {
+		t.counts.denied.Add(1)
+	}
+	known.complement(&view)
+	known.workload = t.newWorkload(key, view.facts)
+	known.readAt = t.now()
+	t.forget(known.readAt)
+	return known.workload, view, nil
+}
+
+// bury describes a process that has gone. view is what /proc still showed of it.
+func (t *Table) bury(key Key, id processID, view processView, hint Hint) *Workload {
+	ancestor := t.ancestor(id)
+
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	known := t.find(id)
+	if known.workload == nil {
+		if ancestor != nil && known.unknown() {
+			known.inherited, known.sameProgram = ancestor, true
+		}
+		if known.unknown() {
+			t.counts.gone.Add(1)
+		}
+		known.workload = t.newWorkload(key, known.epitaph(view, hint, t.cgroupOf))
+	}
+	t.end(id, known)
+	return known.workload
+}
+
+// ancestor finds the program of a process that only forked, by its nearest ancestor that is alive or known. It returns
+// nil when the process is known itself.
+func (t *Table) ancestor(id processID) *Workload {
+	t.mutex.Lock()
+	known, found := t.processes.Peek(id)
+	if !found || !known.unknown() {
+		t.mutex.Unlock()
+		return nil
+	}
+	key := known.parent
+	t.mutex.Unlock()
+
+	for range maxAncestors {
+		if key.PID == 0 {
+			return nil
+		}
+		id := t.identify(key)
+		t.mutex.Lock()
+		known, found := t.processes.Peek(id)
+		switch {
+		case found && known.executed != nil:
+			// Otherwise the fork would have passed it on: it executed another program since.
+			t.mutex.Unlock()
+			return nil
+		case found && known.workload != nil:
+			t.mutex.Unlock()
+			return known.workload
+		}
+		t.mutex.Unlock()
+		if workload, _, _ := t.read(key, id); workload != nil {
+			return workload
+		}
+		if !found {
+			return nil
+		}
+		key = known.parent
+	}
+	return nil
+}
+
+// find returns the entry of a process, a new one if there was none. The mutex is held.
+func (t *Table) find(id processID) *process {
+	known, found := t.processes.Get(id)
+	if found {
+		return known
+	}
+	// Those that have ended make room first.
+	for t.processes.Len() >= t.config.MaxProcesses && len(t.exits) > 0 {
+		t.forgetFirst()
+		t.counts.evicted.Add(1)
+	}
+	known = &process{}
+	if t.processes.Add(id, known) {
+		t.counts.evicted.Add(1)
+	}
+	return known
+}
+
+// end marks a process as ended. The mutex is held.
+func (t *Table) end(id processID, known *process) {
+	if !known.exited {
+		known.exited = true
+		t.exits = append(t.exits, exit{process: id, forget: t.now().Add(t.config.ExitGrace)})
+	}
+}
+
+// forget drops the processes whose time is over. The mutex is held.
+func (t *Table) forget(now time.Time) {
+	for len(t.exits) > 0 && !now.Before(t.exits[0].forget) {
+		t.forgetFirst()
+	}
+}
+
+func (t *Table) forgetFirst() {
+	first := t.exits[0].process
+	t.exits = t.exits[1:]
+	if known, found := t.processes.Peek(first); found && known.exited {
+		t.processes.Remove(first)
+	}
+}
+
+func (t *Table) newWorkload(key Key, described facts) *Workload {
+	return newWorkload(key.PID, t.clock.WallFromBoot(key.StartBootNs), described, t.host)
+}
+
+// cgroupOf describes the version 2 cgroup that has an id; its path is empty when it is not known.
+func (t *Table) cgroupOf(id uint64) cgroupIdentity {
+	path := t.cgroups.path(id)
+	if path == "" {
+		return cgroupIdentity{}
+	}
+	identity, _ := identifyCgroup(path)
+	return identity
+}

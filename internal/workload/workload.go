@@ -1,0 +1,179 @@
+//go:build linux
+
+// Package workload tells which program, container and service a process belongs to.
+package workload
+
+import (
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
+
+// Key identifies a process for good: a pid is reused, a pid with its start time is not.
+type Key struct {
+	// PID is the thread group id in the initial pid namespace.
+	PID uint32
+	// StartBootNs is task_struct.start_boottime of the thread group's leader, zero when it is not known.
+	StartBootNs uint64
+}
+
+// Hint is what an event carried about its process: it serves when the process has gone.
+type Hint struct {
+	Comm         string
+	CgroupID     uint64
+	KernelThread bool
+}
+
+// Service is the identity that a user gave to a program, or that it gets from its executable.
+type Service struct {
+	Name       string
+	Namespace  string
+	Version    string
+	InstanceID string
+}
+
+// Attribute is one resource attribute that a user set in OTEL_RESOURCE_ATTRIBUTES.
+type Attribute struct {
+	Key   string
+	Value string
+}
+
+// Workload is what is known about a process. It is immutable once returned, and shared: do not write to it.
+type Workload struct {
+	PID       uint32
+	StartTime time.Time // zero when it is not known
+
+	ExecutablePath string // as the process's own mount namespace names it; empty when unknown
+	ExecutableName string
+	Command        string // the first argument, which programs may rewrite
+	CommandLine    string
+	Comm           string
+	KernelThread   bool
+
+	CgroupPath  string
+	ContainerID string
+	PodUID      string
+
+	Service    Service
+	Attributes []Attribute // of OTEL_RESOURCE_ATTRIBUTES without the service's own, sorted by key
+	HostName   string
+
+	// Complete is false when the process had gone (or could not be read) and only what the kernel told is known.
+	Complete bool
+
+	resourceKey string
+	environment environment // for processes that inherit it
+}
+
+// PutResource writes the resource attributes of the workload: the identity that every signal shares.
+//
+// The pid and the command line are not in it: all processes of one service instance are one resource.
+func (w *Workload) PutResource(attributes pcommon.Map) {
+	attributes.EnsureCapacity(len(w.Attributes) + 8)
+	w.eachResourceAttribute(func(key, value string) { attributes.PutStr(key, value) })
+}
+
+// ResourceKey is equal for two workloads exactly when PutResource writes the same attributes for both.
+func (w *Workload) ResourceKey() string { return w.resourceKey }
+
+// eachResourceAttribute names every attribute once or more; a later value overrides an earlier one, so that what was
+// observed wins over what the environment claims, except for the host's name, which only the user can know better.
+func (w *Workload) eachResourceAttribute(put func(key, value string)) {
+	putKnown := func(key, value string) {
+		if value != "" {
+			put(key, value)
+		}
+	}
+	putKnown(string(semconv.HostNameKey), w.HostName)
+	for _, attribute := range w.Attributes {
+		put(attribute.Key, attribute.Value)
+	}
+	putKnown(string(semconv.ServiceNameKey), w.Service.Name)
+	putKnown(string(semconv.ServiceNamespaceKey), w.Service.Namespace)
+	putKnown(string(semconv.ServiceVersionKey), w.Service.Version)
+	putKnown(string(semconv.ServiceInstanceIDKey), w.Service.InstanceID)
+	putKnown(string(semconv.ContainerIDKey), w.ContainerID)
+	putKnown(string(semconv.K8SPodUIDKey), w.PodUID)
+	putKnown(string(semconv.ProcessExecutableNameKey), w.ExecutableName)
+}
+
+// facts is what one source (/proc, an exec event, a hint) tells about a process.
+type facts struct {
+	comm           string
+	executablePath string
+	executableName string // only where there is no path
+	command        string
+	commandLine    string
+	kernelThread   bool
+	cgroup         cgroupIdentity
+	environment    environment
+	complete       bool
+}
+
+// facts gives back what the workload was made of.
+func (w *Workload) facts() facts {
+	return facts{
+		comm:           w.Comm,
+		executablePath: w.ExecutablePath,
+		executableName: w.ExecutableName,
+		command:        w.Command,
+		commandLine:    w.CommandLine,
+		kernelThread:   w.KernelThread,
+		cgroup:         w.cgroup(),
+		environment:    w.environment,
+		complete:       w.Complete,
+	}
+}
+
+func (w *Workload) cgroup() cgroupIdentity {
+	return cgroupIdentity{path: w.CgroupPath, containerID: w.ContainerID, podUID: w.PodUID}
+}
+
+// newWorkload makes the immutable Workload of a process from what is known about it.
+func newWorkload(pid uint32, start time.Time, known facts, host host) *Workload {
+	w := &Workload{
+		PID:            pid,
+		StartTime:      start,
+		ExecutablePath: known.executablePath,
+		ExecutableName: executableName(known),
+		Command:        known.command,
+		CommandLine:    known.commandLine,
+		Comm:           known.comm,
+		KernelThread:   known.kernelThread,
+		CgroupPath:     known.cgroup.path,
+		ContainerID:    known.cgroup.containerID,
+		PodUID:         known.cgroup.podUID,
+		Attributes:     known.environment.attributes,
+		HostName:       host.name,
+		Complete:       known.complete,
+		environment:    known.environment,
+	}
+	w.Service = newService(w, known.environment, host)
+
+	var key strings.Builder
+	w.eachResourceAttribute(func(name, value string) {
+		key.WriteString(name)
+		key.WriteByte(0)
+		key.WriteString(value)
+		key.WriteByte(0)
+	})
+	w.resourceKey = key.String()
+	return w
+}
+
+func executableName(known facts) string {
+	if known.executablePath != "" {
+		return known.executablePath[strings.LastIndexByte(known.executablePath, '/')+1:]
+	}
+	if known.executableName != "" {
+		return known.executableName
+	}
+	if known.kernelThread {
+		// One name for all threads of a kind: "kworker", not "kworker/u4:2-events".
+		name, _, _ := strings.Cut(known.comm, "/")
+		return name
+	}
+	return known.comm
+}
