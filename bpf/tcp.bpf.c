@@ -220,11 +220,48 @@ static __always_inline bool fin_received(struct tcp_sock *tcp)
 	return tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & (1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE));
 }
 
+/* The first sequence number after the SYN, each way. The counters tell, also long after the handshake. */
+static __always_inline void find_sequences(struct tcp_sock *tcp, struct connection *connection)
+{
+	/* bytes_acked counts the client's own SYN; bytes_received counts no SYN. */
+	connection->local_sequence = tcp->snd_una - (__u32)tcp->bytes_acked + (connection->role == ROLE_CLIENT);
+	connection->remote_sequence = tcp->rcv_nxt - (__u32)tcp->bytes_received;
+}
+
+static __always_inline bool fin_sent(struct tcp_sock *tcp)
+{
+	switch (tcp->inet_conn.icsk_inet.sk.__sk_common.skc_state) {
+	case TCP_FIN_WAIT1:
+	case TCP_FIN_WAIT2:
+	case TCP_CLOSING:
+	case TCP_LAST_ACK:
+		return tcp->snd_nxt == tcp->write_seq; /* it comes after all data */
+	}
+	return false;
+}
+
+/*
+ * bytes_sent - bytes_retrans is the payload sent, but for segments that this host itself dropped on the way out (a full
+ * queue, a firewall): those are counted each time they are tried. snd_nxt moves once for each byte, so it gives the
+ * lower 32 bits of the true figure.
+ */
+static __always_inline __u64 payload_sent(struct tcp_sock *tcp, struct connection *connection)
+{
+	__u64 sent = tcp->bytes_sent - tcp->bytes_retrans;
+	__u32 excess;
+
+	if (!connection->local_sequence && !connection->remote_sequence)
+		return sent;
+	excess = (__u32)sent - (tcp->snd_nxt - connection->local_sequence - fin_sent(tcp));
+	/* A reading between two steps of the kernel, without the socket's lock, may be off by a segment the other way. */
+	return (__s32)excess > 0 && excess <= sent ? sent - excess : sent;
+}
+
 static __always_inline void count(struct tcp_sock *tcp, struct connection *connection, struct counters *total)
 {
 	__u32 retransmits = tcp->total_retrans;
 
-	total->sent_bytes = tcp->bytes_sent - tcp->bytes_retrans;
+	total->sent_bytes = payload_sent(tcp, connection);
 	/* A FIN takes a sequence number, and bytes_received counts it. */
 	total->received_bytes = tcp->bytes_received;
 	if (total->received_bytes && fin_received(tcp))
@@ -374,9 +411,7 @@ static __always_inline int established(struct tcp_sock *tcp, struct connection *
 {
 	connection->established_ns = bpf_ktime_get_ns();
 	connection->handshake_retransmits = tcp->total_retrans;
-	/* Both ends see the same two numbers here, whatever NAT does to the addresses between them. */
-	connection->local_sequence = tcp->snd_una;
-	connection->remote_sequence = tcp->rcv_nxt;
+	find_sequences(tcp, connection);
 	return 0;
 }
 
@@ -506,6 +541,7 @@ int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct flow flow = {};
 	struct tcp_sock *tcp;
 	__u64 now_ns;
+	__u8 state;
 	__u8 kind;
 
 	if (!sk || !connection)
@@ -524,10 +560,9 @@ int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 	default:
 		return 0;
 	}
-	if (connection->flags & FLAG_ENDED)
-		return 0;
-	if (kind == FLOW_SNAPSHOT && !connection->established_ns && !(connection->flags & FLAG_SEEDED))
-		return 0; /* still connecting: its end, or the next snapshot, tells */
+	state = sk->__sk_common.skc_state;
+	if ((connection->flags & FLAG_ENDED) || state == TCP_SYN_SENT || state == TCP_SYN_RECV)
+		return 0; /* reported, or still connecting: its end, or the next snapshot, tells */
 
 	/*
 	 * A write that does not fit is repeated for the same socket in the next read: nothing may be claimed then.
@@ -540,7 +575,7 @@ int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 	now_ns = bpf_ktime_get_ns();
 	count(tcp, connection, &flow.total);
 	claim(connection, &flow.total, &flow.delta);
-	describe(&flow, tcp, connection, kind, sk->__sk_common.skc_state, now_ns);
+	describe(&flow, tcp, connection, kind, state, now_ns);
 	connection->reported_ns = now_ns;
 	bpf_seq_write(seq, &flow, sizeof(flow));
 	return 0;
@@ -574,13 +609,12 @@ static __always_inline void seed(struct tcp_sock *tcp, struct task_struct *task)
 	if (!connection)
 		return;
 	now_ns = bpf_ktime_get_ns();
-	begin(connection, role, now_ns, FLAG_SEEDED | FLAG_OPEN_REPORTED);
+	begin(connection, role, now_ns, FLAG_SEEDED | (state == TCP_SYN_SENT ? 0 : FLAG_OPEN_REPORTED));
 	own(connection, task);
 	connection->reported_ns = now_ns;
+	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV)
+		find_sequences(tcp, connection);
 	count(tcp, connection, &connection->reported);
-	/* The counters tell where both sequences began: bytes_acked counts the client's SYN, bytes_received no SYN. */
-	connection->remote_sequence = tcp->rcv_nxt - (__u32)tcp->bytes_received;
-	connection->local_sequence = tcp->snd_una - (__u32)tcp->bytes_acked + (role == ROLE_CLIENT);
 }
 
 /* Walks every open file of every process, once at start. */

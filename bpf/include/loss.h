@@ -29,7 +29,7 @@ static __always_inline void count_loss(__u32 reason)
 	__u64 *count = bpf_map_lookup_elem(&losses, &reason);
 
 	if (count)
-		(*count)++;
+		__sync_fetch_and_add(count, 1); /* an interrupt may bring another program to this CPU in between */
 }
 
 #endif

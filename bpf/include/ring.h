@@ -22,23 +22,34 @@ struct {
 	__uint(max_entries, 4 << 20);
 } events SEC(".maps");
 
-/* Sends size bytes; counts the event as lost and returns a negative errno when there is no room. */
-static __always_inline long ring_output(void *ctx, void *event, __u64 size)
+static __always_inline long ring_send(void *ctx, void *event, __u64 size, __u64 wakeup)
 {
 	long err;
 
 	/* A branch on a load-time constant: the verifier never sees the helper that the kernel may not have. */
-	if (ring_is_perf_buffer) {
+	if (ring_is_perf_buffer)
 		err = bpf_perf_event_output(ctx, &events, BPF_F_CURRENT_CPU, event, size);
-	} else {
-		__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-
-		err = bpf_ringbuf_output(&events, event, size,
-					 waiting >= ring_wakeup_bytes ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
-	}
+	else
+		err = bpf_ringbuf_output(&events, event, size, wakeup);
 	if (err)
 		count_loss(LOSS_RING_FULL);
 	return err;
+}
+
+/* Sends size bytes; counts the event as lost and returns a negative errno when there is no room. */
+static __always_inline long ring_output(void *ctx, void *event, __u64 size)
+{
+	__u64 wakeup = BPF_RB_NO_WAKEUP;
+
+	if (!ring_is_perf_buffer && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= ring_wakeup_bytes)
+		wakeup = BPF_RB_FORCE_WAKEUP;
+	return ring_send(ctx, event, size, wakeup);
+}
+
+/* As ring_output, and wakes the reader at once: for rare events that the reader has to act on. */
+static __always_inline long ring_output_now(void *ctx, void *event, __u64 size)
+{
+	return ring_send(ctx, event, size, BPF_RB_FORCE_WAKEUP);
 }
 
 #endif

@@ -90,14 +90,34 @@ enum {
 
 #define PF_KTHREAD 0x00200000
 
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct mm_struct {
+	unsigned long arg_start;
+	unsigned long arg_end;
+};
+
+struct signal_struct {
+	atomic_t live;
+};
+
 struct task_struct {
 	unsigned int flags;
+	struct mm_struct *mm;
 	int pid;
 	int tgid;
 	__u64 start_boottime;
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
+	struct signal_struct *signal;
 	char comm[16];
+};
+
+/* include/linux/binfmts.h */
+struct linux_binprm {
+	const char *interp;
 };
 
 /* Before 5.5. */
@@ -145,10 +165,6 @@ struct in6_addr {
 typedef struct {
 	int owned;
 } socket_lock_t;
-
-typedef struct {
-	int counter;
-} atomic_t;
 
 typedef struct {
 	unsigned int val;
@@ -248,6 +264,8 @@ struct tcp_sock {
 	__u32 snd_ssthresh;
 	__u32 rcv_nxt;
 	__u32 snd_una;
+	__u32 snd_nxt;
+	__u32 write_seq;
 	__u32 rttvar_us;
 	struct minmax rtt_min;
 	__u32 segs_out;

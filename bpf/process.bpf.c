@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only
+/*
+ * The process probe: when processes begin, execute a program, and end, so that user space knows whom a socket belonged
+ * to after its process has gone.
+ *
+ *   fork --> a child shares its parent's program until it executes its own
+ *   exec --> wakes the reader at once: the process may live for a millisecond only
+ *   exit --> the whole process, not a thread of it
+ *
+ * Every program exists twice, as a BTF tracepoint and as a raw tracepoint for kernels that refuse the first.
+ */
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+#include "loss.h"
+#include "ring.h"
+#include "task.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define FILENAME_BYTES	256
+#define ARGUMENTS_BYTES 256
+
+enum process_event_kind {
+	PROCESS_FORK = 1,
+	PROCESS_EXEC,
+	PROCESS_EXIT,
+};
+
+/* Every event begins with this, fork and exit are no more. */
+struct process_event {
+	__u64 start_boot_ns;
+	__u64 parent_start_boot_ns; /* zero in an exit */
+	__u32 pid;		    /* thread group ids in the initial namespace */
+	__u32 parent_pid;
+	__u32 kind;
+	__u32 padding;
+};
+
+/* Sent up to the end of its arguments. */
+struct exec_event {
+	struct process_event process;
+	__u64 cgroup_id; /* in the version 2 hierarchy */
+	__u32 filename_length;
+	__u32 arguments_length;
+	char comm[16];
+	char filename[FILENAME_BYTES];	 /* of what really runs: the interpreter of a script */
+	char arguments[ARGUMENTS_BYTES]; /* the first bytes, zeros between the arguments */
+};
+
+const struct process_event *keep_process_event __attribute__((unused));
+const struct exec_event *keep_exec_event __attribute__((unused));
+const enum process_event_kind *keep_process_event_kind __attribute__((unused));
+
+/* An exec event is larger than the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct exec_event);
+} exec_scratch SEC(".maps");
+
+static __always_inline void describe(struct process_event *event, __u32 kind, struct task_struct *task,
+				     struct task_struct *parent)
+{
+	event->kind = kind;
+	event->padding = 0;
+	event->pid = BPF_CORE_READ(task, tgid);
+	event->start_boot_ns = task_start_boot_ns(BPF_CORE_READ(task, group_leader));
+	event->parent_pid = 0;
+	event->parent_start_boot_ns = 0;
+	if (parent) {
+		event->parent_pid = BPF_CORE_READ(parent, tgid);
+		event->parent_start_boot_ns = task_start_boot_ns(BPF_CORE_READ(parent, group_leader));
+	}
+}
+
+static __always_inline int on_fork(void *ctx, struct task_struct *parent, struct task_struct *child)
+{
+	struct process_event event;
+
+	if (BPF_CORE_READ(child, pid) != BPF_CORE_READ(child, tgid) || BPF_CORE_READ(child, flags) & PF_KTHREAD)
+		return 0;
+	describe(&event, PROCESS_FORK, child, parent);
+	ring_output(ctx, &event, sizeof(event));
+	return 0;
+}
+
+static __always_inline int on_exec(void *ctx, struct task_struct *task, struct linux_binprm *program)
+{
+	struct exec_event *event;
+	unsigned long start, length;
+	__u32 zero = 0;
+	long copied;
+
+	event = bpf_map_lookup_elem(&exec_scratch, &zero);
+	if (!event)
+		return 0;
+	describe(&event->process, PROCESS_EXEC, task, BPF_CORE_READ(task, real_parent));
+	event->cgroup_id = bpf_get_current_cgroup_id();
+	BPF_CORE_READ_STR_INTO(&event->comm, task, comm);
+
+	copied = bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(program, interp));
+	event->filename_length = copied > 0 ? copied - 1 : 0;
+
+	/* The argument block was written a moment ago; should it be swapped out by now, the event goes without. */
+	start = BPF_CORE_READ(task, mm, arg_start);
+	length = BPF_CORE_READ(task, mm, arg_end) - start;
+	if (length > sizeof(event->arguments))
+		length = sizeof(event->arguments);
+	asm volatile("" : "+r"(length)); /* clang would drop the bound that the verifier needs to see */
+	if (length > sizeof(event->arguments))
+		return 0;
+	if (bpf_probe_read_user(event->arguments, length, (const void *)start))
+		length = 0;
+	event->arguments_length = length;
+	ring_output_now(ctx, event, offsetof(struct exec_event, arguments) + length);
+	return 0;
+}
+
+static __always_inline int on_exit(void *ctx, struct task_struct *task)
+{
+	struct process_event event;
+
+	/* The kernel counts the threads down before it gets here; the leader may well not be the last. */
+	if (BPF_CORE_READ(task, signal, live.counter) != 0 || BPF_CORE_READ(task, flags) & PF_KTHREAD)
+		return 0;
+	describe(&event, PROCESS_EXIT, task, NULL);
+	ring_output(ctx, &event, sizeof(event));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(fork_btf, struct task_struct *parent, struct task_struct *child)
+{
+	return on_fork(ctx, parent, child);
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(exec_btf, struct task_struct *task, int old_pid, struct linux_binprm *program)
+{
+	return on_exec(ctx, task, program);
+}
+
+/* Newer kernels have a second argument, whether the process ends; older ones do not. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(exit_btf, struct task_struct *task)
+{
+	return on_exit(ctx, task);
+}
+
+SEC("raw_tp/sched_process_fork")
+int BPF_PROG(fork_raw, struct task_struct *parent, struct task_struct *child)
+{
+	return on_fork(ctx, parent, child);
+}
+
+SEC("raw_tp/sched_process_exec")
+int BPF_PROG(exec_raw, struct task_struct *task, int old_pid, struct linux_binprm *program)
+{
+	return on_exec(ctx, task, program);
+}
+
+SEC("raw_tp/sched_process_exit")
+int BPF_PROG(exit_raw, struct task_struct *task)
+{
+	return on_exit(ctx, task);
+}

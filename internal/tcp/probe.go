@@ -1,0 +1,544 @@
+//go:build linux
+
+package tcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.uber.org/zap"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+// ProbeName is the value of the attribute probe in the receiver's own telemetry.
+const ProbeName = "tcp"
+
+// Config is how the probe works. Every field must be set.
+type Config struct {
+	// SnapshotInterval is how often open connections and listeners report.
+	SnapshotInterval time.Duration
+	// MetricsInterval is how often metrics are handed to the consumer.
+	MetricsInterval time.Duration
+	// Delta makes counters and histograms start anew with each MetricsInterval.
+	Delta bool
+	// MaxSeries is how many attribute sets metrics may have at a time; what comes beyond is counted in one set with
+	// otel.metric.overflow.
+	MaxSeries int
+	// FlowLogs makes a log record of each connection's end and each snapshot.
+	FlowLogs bool
+	// Ring is the size and wake-up policy of the way out of the kernel.
+	Ring ring.Config
+	// Scope names the instrumentation scope of what the probe makes.
+	Scope func(pcommon.InstrumentationScope)
+}
+
+// Sinks take what the probe makes. One that is nil has no pipeline.
+type Sinks struct {
+	Metrics func(context.Context, pmetric.Metrics) error
+	Logs    func(context.Context, plog.Logs) error
+}
+
+const (
+	// seriesExpiry is how long a cumulative series is kept after its last report.
+	seriesExpiry = 5 * time.Minute
+	// maxPendingRecords bounds the flow records that wait for a consumer that blocks.
+	maxPendingRecords = 16384
+	// resetDelay is how long after the end of a connection its reset may still follow: the kernel sends it in the
+	// same call that closed the connection.
+	resetDelay = time.Millisecond
+)
+
+// Probe follows the host's TCP connections.
+type Probe struct {
+	config    Config
+	kernel    *kernel.Kernel
+	workloads *workload.Table
+	selector  *workload.Selector
+	sinks     Sinks
+	logger    *zap.Logger
+
+	loaded      sync.RWMutex // guards the three below against Stats
+	collection  *ebpf.Collection
+	reader      *ring.Reader
+	snapshot    *link.Iter
+	attachments []*kernel.Attachment
+	handoff     *handoff
+	stop        chan context.Context // the one of Shutdown
+	done        sync.WaitGroup
+
+	// Owned by the goroutine that run is.
+	clock       *kernel.Clock
+	aggregation *aggregation
+	records     *records
+	ended       []flow // ends of connections whose reset may still follow
+	iterated    []byte
+
+	counters counters
+}
+
+// counters are read by Stats while the probe runs.
+type counters struct {
+	events             [bpfFlowKindFLOW_LISTENER_END + 1]atomic.Uint64
+	undecoded          atomic.Uint64
+	recordsDropped     atomic.Uint64
+	series, overflowed atomic.Uint64
+	connections        atomic.Uint64 // at the last snapshot
+}
+
+// New makes a probe that does nothing until it is started. A nil selector observes every process.
+func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector *workload.Selector, sinks Sinks, logger *zap.Logger) *Probe {
+	return &Probe{
+		config:      config,
+		kernel:      kern,
+		workloads:   workloads,
+		selector:    selector,
+		sinks:       sinks,
+		logger:      logger,
+		stop:        make(chan context.Context, 1),
+		clock:       kernel.NewClock(),
+		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
+		records:     newRecords(config.Scope),
+	}
+}
+
+// hook is one kernel program of the probe and what is lost without it.
+type hook struct {
+	program    string
+	tracepoint string
+	without    string // empty: the probe cannot do without
+}
+
+var hooks = []hook{
+	{"tcp_state", "inet_sock_set_state", ""},
+	{"tcp_read", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
+	{"tcp_reset_received", "tcp_receive_reset", "received resets are not counted"},
+	{"tcp_reset_sent", "tcp_send_reset", "sent resets are not counted"},
+	{"tcp_synack_retransmitted", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not counted"},
+}
+
+// Start loads and attaches the kernel side, takes in what stands already, and begins to report.
+// When it fails, nothing is left behind.
+func (p *Probe) Start() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.release())
+		}
+	}()
+	if err := p.load(); err != nil {
+		return err
+	}
+	if err := p.attach(); err != nil {
+		return err
+	}
+	if err := p.seed(); err != nil {
+		p.logger.Warn("Connections that stood before the start stay unseen: "+err.Error(), zap.String("probe", ProbeName))
+	}
+	p.handoff = newHandoff(p.sinks, p.refused)
+	p.done.Go(p.run)
+	return nil
+}
+
+// Shutdown reports what is left, hands it over and detaches everything. When ctx ends, the consumers are not waited for.
+func (p *Probe) Shutdown(ctx context.Context) error {
+	if p.handoff == nil {
+		return nil
+	}
+	p.stop <- ctx
+	p.done.Wait()
+	p.handoff.close(ctx)
+	p.handoff = nil
+	return p.release()
+}
+
+func (p *Probe) load() error {
+	spec, err := loadBpf()
+	if err != nil {
+		return fmt.Errorf("read the TCP probe's object: %w", err)
+	}
+	if err := spec.Variables["self_pid"].Set(uint32(os.Getpid())); err != nil {
+		return fmt.Errorf("set self_pid of the TCP probe: %w", err)
+	}
+	if err := ring.Configure(spec, p.config.Ring); err != nil {
+		return fmt.Errorf("configure the TCP probe's ring: %w", err)
+	}
+	p.dropAbsent(spec)
+	collection, err := p.kernel.Load(spec)
+	if err != nil {
+		return fmt.Errorf("load the TCP probe: %w", err)
+	}
+	reader, err := ring.NewReader(collection.Maps["events"], p.config.Ring)
+	if err != nil {
+		collection.Close()
+		return fmt.Errorf("read the TCP probe's ring: %w", err)
+	}
+	p.loaded.Lock()
+	defer p.loaded.Unlock()
+	p.collection, p.reader = collection, reader
+	return nil
+}
+
+// dropAbsent leaves out the optional programs whose tracepoint this kernel does not have: one that cannot be loaded
+// would keep all from being loaded.
+func (p *Probe) dropAbsent(spec *ebpf.CollectionSpec) {
+	types := p.kernel.BTF()
+	if types == nil {
+		return // nothing of the probe can be loaded, and Load says why
+	}
+	for _, h := range hooks {
+		if h.without == "" {
+			continue
+		}
+		if _, err := types.AnyTypeByName("btf_trace_" + h.tracepoint); err != nil {
+			delete(spec.Programs, h.program)
+		}
+	}
+}
+
+func (p *Probe) attach() error {
+	for _, h := range hooks {
+		attachment, err := kernel.Climb("tcp."+h.tracepoint, kernel.Rung{
+			Name: "tp_btf",
+			Attach: func() (io.Closer, error) {
+				program := p.collection.Programs[h.program]
+				if program == nil {
+					return nil, fmt.Errorf("the kernel has no tracepoint %s", h.tracepoint)
+				}
+				return link.AttachTracing(link.TracingOptions{Program: program})
+			},
+		})
+		if err != nil {
+			if h.without == "" {
+				return fmt.Errorf("attach the TCP probe: %w", err)
+			}
+			p.logger.Warn("The TCP probe works without a hook: "+h.without, zap.Error(err))
+			continue
+		}
+		p.attachments = append(p.attachments, attachment)
+	}
+	snapshot, err := link.AttachIter(link.IterOptions{
+		Program: p.collection.Programs["tcp_snapshot"],
+		Map:     p.collection.Maps["connections"],
+	})
+	if err != nil {
+		return fmt.Errorf("attach the TCP probe's snapshot iterator: %w", err)
+	}
+	p.snapshot = snapshot
+	return nil
+}
+
+// seed takes in the sockets that stood before: their owners come from the open files of all processes.
+func (p *Probe) seed() error {
+	iterator, err := link.AttachIter(link.IterOptions{Program: p.collection.Programs["tcp_seed"]})
+	if err != nil {
+		return fmt.Errorf("attach the iterator over open files: %w", err)
+	}
+	defer iterator.Close()
+	file, err := iterator.Open()
+	if err != nil {
+		return fmt.Errorf("open the iterator over open files: %w", err)
+	}
+	defer file.Close()
+	if _, err := io.Copy(io.Discard, file); err != nil {
+		return fmt.Errorf("walk the open files of all processes: %w", err)
+	}
+	return nil
+}
+
+func (p *Probe) release() error {
+	p.loaded.Lock()
+	defer p.loaded.Unlock()
+	var errs []error
+	for _, attachment := range p.attachments {
+		errs = append(errs, attachment.Close())
+	}
+	if p.snapshot != nil {
+		errs = append(errs, p.snapshot.Close())
+	}
+	if p.reader != nil {
+		errs = append(errs, p.reader.Close())
+	}
+	if p.collection != nil {
+		p.collection.Close()
+	}
+	p.attachments, p.snapshot, p.reader, p.collection = nil, nil, nil, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("release the TCP probe: %w", err)
+	}
+	return nil
+}
+
+// run drains the ring, takes snapshots and hands over, all in one goroutine: nothing it owns needs a lock.
+func (p *Probe) run() {
+	start := time.Now()
+	nextSnapshot := start.Add(p.config.SnapshotInterval)
+	nextFlush := start.Add(p.config.MetricsInterval)
+	p.takeSnapshot(start)
+	for {
+		select {
+		case ctx := <-p.stop:
+			p.finish(ctx)
+			return
+		default:
+		}
+		p.drain()
+		now := time.Now()
+		if !now.Before(nextSnapshot) {
+			p.takeSnapshot(now)
+			nextSnapshot = next(nextSnapshot, p.config.SnapshotInterval, now)
+		}
+		if !now.Before(nextFlush) && p.flushMetrics(now) {
+			nextFlush = next(nextFlush, p.config.MetricsInterval, now)
+		}
+		p.flushRecords()
+	}
+}
+
+// next is the first time of a fixed rhythm after now: what was late does not make the rest late.
+func next(due time.Time, interval time.Duration, now time.Time) time.Time {
+	if missed := now.Sub(due); missed >= 0 {
+		due = due.Add(missed - missed%interval + interval)
+	}
+	return due
+}
+
+// finish reports what the probe still knows.
+func (p *Probe) finish(ctx context.Context) {
+	for _, attachment := range p.attachments {
+		if err := attachment.Close(); err != nil {
+			p.logger.Warn("Detach a hook of the TCP probe", zap.Error(err))
+		}
+	}
+	p.drain()
+	p.writeEnded(0)
+	now := time.Now()
+	p.takeSnapshot(now)
+	if p.sinks.Metrics != nil {
+		p.handoff.insistMetrics(ctx, p.aggregation.flush(now, p.config.Scope))
+	}
+	if p.records.count > 0 {
+		p.handoff.insistLogs(ctx, p.records.take())
+	}
+}
+
+func (p *Probe) drain() {
+	p.clock.Refresh()
+	now := time.Now()
+	if _, err := p.reader.Drain(func(sample []byte) { p.handle(sample, now) }); err != nil {
+		p.logger.Error("Read the TCP probe's ring", zap.Error(err))
+	}
+	if len(p.ended) > 0 {
+		p.writeEnded(resetDelay)
+	}
+}
+
+func (p *Probe) handle(sample []byte, now time.Time) {
+	f, err := decodeFlow(sample)
+	if err != nil || int(f.Kind) >= len(p.counters.events) {
+		p.counters.undecoded.Add(1)
+		return
+	}
+	p.counters.events[f.Kind].Add(1)
+	owner := p.owner(f)
+	if !p.selector.Match(owner, f.servicePort()) {
+		return
+	}
+	p.aggregation.add(f, owner, now)
+	if p.sinks.Logs == nil || !p.config.FlowLogs {
+		return
+	}
+	switch f.kind() {
+	case bpfFlowKindFLOW_SNAPSHOT:
+		p.record(f, owner, now)
+	case bpfFlowKindFLOW_END:
+		p.ended = append(p.ended, *f)
+	case bpfFlowKindFLOW_RESET_SENT:
+		for i := len(p.ended) - 1; i >= 0; i-- {
+			if p.ended[i].Cookie == f.Cookie {
+				p.ended[i].ResetsSent = f.ResetsSent
+				break
+			}
+		}
+	}
+}
+
+// writeEnded makes records of the connections that ended at least age ago.
+func (p *Probe) writeEnded(age time.Duration) {
+	now := time.Now()
+	kept := 0
+	for i := range p.ended {
+		f := &p.ended[i]
+		if age > 0 && now.Sub(p.clock.Wall(f.TimeNs)) < age {
+			p.ended[kept] = *f
+			kept++
+			continue
+		}
+		p.record(f, p.owner(f), now)
+	}
+	p.ended = p.ended[:kept]
+}
+
+func (p *Probe) record(f *flow, owner *workload.Workload, now time.Time) {
+	if p.records.count >= maxPendingRecords {
+		p.flushRecords()
+	}
+	if p.records.count >= maxPendingRecords {
+		p.counters.recordsDropped.Add(1)
+		return
+	}
+	p.records.add(f, owner, p.clock, now)
+}
+
+func (p *Probe) owner(f *flow) *workload.Workload {
+	return p.workloads.Lookup(f.processKey(), workload.Hint{
+		Comm:         text(f.Owner.Comm[:]),
+		CgroupID:     f.CgroupId,
+		KernelThread: f.Owner.KernelThread != 0,
+	})
+}
+
+// takeSnapshot lets the kernel report every socket that the probe follows.
+func (p *Probe) takeSnapshot(now time.Time) {
+	file, err := p.snapshot.Open()
+	if err != nil {
+		p.logger.Error("Open the snapshot of TCP connections", zap.Error(err))
+		return
+	}
+	defer file.Close()
+
+	p.clock.Refresh()
+	p.aggregation.beginSnapshot()
+	connections := uint64(0)
+	if p.iterated == nil {
+		p.iterated = make([]byte, 128*flowSize) // the kernel fills 32 KiB at a time
+	}
+	filled := 0
+	for {
+		n, err := file.Read(p.iterated[filled:])
+		filled += n
+		whole := filled - filled%flowSize
+		for i := 0; i < whole; i += flowSize {
+			p.handle(p.iterated[i:i+flowSize], now)
+			connections++
+		}
+		filled = copy(p.iterated, p.iterated[whole:filled])
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			p.logger.Error("Read the snapshot of TCP connections", zap.Error(err))
+			break
+		}
+	}
+	p.aggregation.endSnapshot()
+	p.counters.connections.Store(connections)
+}
+
+// flushMetrics says false when the consumer has not taken the metrics before: they go on accumulating.
+func (p *Probe) flushMetrics(now time.Time) bool {
+	if p.sinks.Metrics == nil {
+		p.aggregation.forget(now)
+		return true
+	}
+	if !p.handoff.idleMetrics() {
+		return false
+	}
+	metrics := p.aggregation.flush(now, p.config.Scope)
+	p.counters.series.Store(uint64(len(p.aggregation.series)))
+	p.counters.overflowed.Store(p.aggregation.overflowed)
+	if metrics.DataPointCount() > 0 {
+		p.handoff.offerMetrics(metrics)
+	}
+	return true
+}
+
+func (p *Probe) flushRecords() {
+	if p.records.count > 0 && p.handoff.idleLogs() {
+		p.handoff.offerLogs(p.records.take())
+	}
+}
+
+func (p *Probe) refused(signal string, err error) {
+	p.logger.Error("The next consumer refused "+signal+" of the TCP probe", zap.Error(err))
+}
+
+// Attachments says which rung each hook of the running probe got.
+func (p *Probe) Attachments() []*kernel.Attachment { return p.attachments }
+
+// Stats is what the probe says of itself. It may be called at any time; a probe that does not run has only its counters.
+func (p *Probe) Stats() kernel.Stats {
+	stats := kernel.Stats{
+		Losses: []kernel.LossCount{
+			{Probe: ProbeName, Reason: "undecodable", Count: p.counters.undecoded.Load()},
+			{Probe: ProbeName, Reason: "consumer_blocked", Count: p.counters.recordsDropped.Load()},
+		},
+		Maps: []kernel.MapUsage{
+			{Probe: ProbeName, Map: "connections", Entries: p.counters.connections.Load()},
+			{Probe: ProbeName, Map: "series", Entries: p.counters.series.Load(), Capacity: uint64(p.config.MaxSeries)},
+		},
+	}
+	for kind := range p.counters.events {
+		if name := eventName(bpfFlowKind(kind)); name != "" {
+			stats.Events = append(stats.Events, kernel.EventCount{
+				Probe: ProbeName, Kind: name, Count: p.counters.events[kind].Load(),
+			})
+		}
+	}
+	stats.Events = append(stats.Events, kernel.EventCount{
+		Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load(),
+	})
+
+	p.loaded.RLock()
+	defer p.loaded.RUnlock()
+	if p.collection == nil {
+		return stats
+	}
+	used, capacity := p.reader.Usage()
+	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
+	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)
+	losses, err := kernel.ReadLosses(ProbeName, p.collection.Maps["losses"], lossReasons[:])
+	if err != nil {
+		p.logger.Error("Read what the TCP probe lost", zap.Error(err))
+	}
+	stats.Losses = append(stats.Losses, losses...)
+	if lost := p.reader.Lost(); lost > 0 {
+		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "perf_buffer_full", Count: lost})
+	}
+	return stats
+}
+
+// lossReasons names the reasons of bpf/include/loss.h in the receiver's telemetry.
+var lossReasons = [bpfLossReasonLOSS_REASONS]string{
+	bpfLossReasonLOSS_RING_FULL:    "ring_full",
+	bpfLossReasonLOSS_STORAGE_FULL: "storage_full",
+	bpfLossReasonLOSS_UNTRACKED:    "untracked",
+}
+
+func eventName(kind bpfFlowKind) string {
+	switch kind {
+	case bpfFlowKindFLOW_END:
+		return "end"
+	case bpfFlowKindFLOW_SNAPSHOT:
+		return "snapshot"
+	case bpfFlowKindFLOW_RESET_SENT:
+		return "reset_sent"
+	case bpfFlowKindFLOW_LISTENER:
+		return "listener"
+	case bpfFlowKindFLOW_LISTENER_END:
+		return "listener_end"
+	}
+	return ""
+}
