@@ -10,9 +10,6 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* As many events as the verifier walks through in a fraction of a second. */
-#define EVENTS_PER_RUN 1024
-
 /* 64 bytes, what a small event of a probe has. */
 struct event {
 	__u64 sequence;
@@ -26,17 +23,25 @@ const struct event *keep_event __attribute__((unused));
 /* Events that were tried, whether or not there was room. */
 __u64 produced = 0;
 
+struct run {
+	__u64 *ctx;
+	struct event event;
+};
+
+static long produce_one(__u64 index, struct run *run)
+{
+	run->event.sequence = __sync_fetch_and_add(&produced, 1);
+	run->event.inverse = ~run->event.sequence;
+	ring_output(run->ctx, &run->event, sizeof(run->event));
+	return 0;
+}
+
 /* Argument 0 says how many events to send. */
 SEC("raw_tp")
 int produce(__u64 *ctx)
 {
-	__u64 count = ctx[0];
-	struct event event = {};
+	struct run run = {.ctx = ctx};
 
-	for (__u32 i = 0; i < EVENTS_PER_RUN && i < count; i++) {
-		event.sequence = __sync_fetch_and_add(&produced, 1);
-		event.inverse = ~event.sequence;
-		ring_output(ctx, &event, sizeof(event));
-	}
+	bpf_loop(ctx[0], produce_one, &run, 0);
 	return 0;
 }
