@@ -335,7 +335,8 @@ static __always_inline void describe(struct flow *flow, struct tcp_sock *tcp, st
 	flow->established_ns = connection->established_ns;
 	flow->reported_ns = connection->reported_ns;
 	flow->cookie = bpf_get_socket_cookie(tcp);
-	flow->cgroup_id = sk->sk_cgrp_data.cgroup->kn->id;
+	if (bpf_core_field_exists(sk->sk_cgrp_data.cgroup)) /* since 5.15; before, it is packed with other things */
+		flow->cgroup_id = sk->sk_cgrp_data.cgroup->kn->id;
 	flow->owner = connection->owner;
 
 	flow->family = common->skc_family;

@@ -87,7 +87,9 @@ func (f *flow) describe(attributes pcommon.Map, owner *workload.Workload, clock 
 	if f.has(bpfFlowFlagsFLAG_OWNER_INHERITED) {
 		attributes.PutBool(attrOwnerInferred, true)
 	}
-	attributes.PutInt(attrCgroupID, int64(f.CgroupId))
+	if f.CgroupId != 0 {
+		attributes.PutInt(attrCgroupID, int64(f.CgroupId))
+	}
 	attributes.PutInt(attrNamespace, int64(f.NetworkNamespace))
 
 	f.describeTraffic(attributes)
