@@ -24,7 +24,7 @@ const recordOverhead = 8
 type source interface {
 	setDeadline(deadline time.Time)
 	read() (sample []byte, err error) // valid until the next read
-	wake() error // ends a read that waits as if its deadline had passed
+	wake() error                      // ends a read that waits as if its deadline had passed
 	used() uint64
 	capacity() uint64
 	close() error
