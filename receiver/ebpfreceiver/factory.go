@@ -58,7 +58,7 @@ func (f *factory) connect(
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline{Shared: shared, open: open}, nil
+	return &joined{Shared: shared, open: open}, nil
 }
 
 // connect puts an outlet in its place, once.
@@ -70,17 +70,17 @@ func connect[Data any](place **outlet[Data], signal string, made *outlet[Data]) 
 	return made.open, nil
 }
 
-// pipeline is what one pipeline sees of the shared receiver.
-type pipeline struct {
+// joined is what one pipeline sees of the shared receiver.
+type joined struct {
 	*sharedcomponent.Shared[*ebpfReceiver]
 	open func()
 }
 
 // Start starts the receiver if no other pipeline has, and lets data into this pipeline.
-func (p *pipeline) Start(ctx context.Context, host component.Host) error {
-	if err := p.Shared.Start(ctx, host); err != nil {
+func (j *joined) Start(ctx context.Context, host component.Host) error {
+	if err := j.Shared.Start(ctx, host); err != nil {
 		return err
 	}
-	p.open()
+	j.open()
 	return nil
 }

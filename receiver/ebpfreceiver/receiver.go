@@ -89,6 +89,7 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 		return nil
 	}
 	if err := r.startProbes(); err != nil {
+		err = explainPrivileges(err)
 		r.logger.Error("Cannot observe this host", zap.Error(err))
 		componentstatus.ReportStatus(host, componentstatus.NewRecoverableErrorEvent(err))
 		return nil
@@ -146,7 +147,9 @@ func (r *ebpfReceiver) startProbes() (err error) {
 		return fmt.Errorf("select: %w", err)
 	}
 	r.kernel, err = kernel.Open(r.kernelOptions(), r.logger)
-	if err != nil {
+	if err != nil && r.config.Kernel.BTF != "" {
+		return fmt.Errorf("kernel.btf: %w", err)
+	} else if err != nil {
 		return err
 	}
 	r.workloads, err = workload.NewTable(r.workloadConfig(), r.kernel, r.logger)
