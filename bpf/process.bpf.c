@@ -19,8 +19,9 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-#define FILENAME_BYTES	256
-#define ARGUMENTS_BYTES 256
+#define FILENAME_BYTES	  256
+#define ARGUMENTS_BYTES	  256
+#define ENVIRONMENT_BYTES 4096
 
 enum process_event_kind {
 	PROCESS_FORK = 1,
@@ -38,15 +39,19 @@ struct process_event {
 	__u32 padding;
 };
 
-/* Sent up to the end of its arguments. */
+/* Sent up to the end of its environment. */
 struct exec_event {
 	struct process_event process;
-	__u64 cgroup_id; /* in the version 2 hierarchy */
+	__u64 cgroup_id;	 /* in the version 2 hierarchy */
+	__u64 environment_bytes; /* how long the environment is, which may be more than the event holds */
 	__u32 filename_length;
 	__u32 arguments_length;
+	__u32 environment_length;
+	__u32 padding;
 	char comm[16];
-	char filename[FILENAME_BYTES];	 /* of what really runs: the interpreter of a script */
-	char arguments[ARGUMENTS_BYTES]; /* the first bytes, zeros between the arguments */
+	char filename[FILENAME_BYTES];	     /* of what really runs: the interpreter of a script */
+	char arguments[ARGUMENTS_BYTES];     /* the first bytes, zeros between the arguments */
+	char environment[ENVIRONMENT_BYTES]; /* likewise */
 };
 
 const struct process_event *keep_process_event __attribute__((unused));
@@ -87,11 +92,28 @@ static __always_inline int on_fork(void *ctx, struct task_struct *parent, struct
 	return 0;
 }
 
+/*
+ * Copies the start of a part of the new program's stack, and returns how much. It was written a moment ago; should it
+ * be swapped out by now, the event goes without.
+ */
+static __always_inline __u32 copy_user(char *to, __u32 capacity, unsigned long from, unsigned long length)
+{
+	if (length > capacity)
+		length = capacity;
+	/* clang knows this already; the verifier has to see it. */
+	asm volatile("" : "+r"(length));
+	if (length > capacity || bpf_probe_read_user(to, length, (const void *)from))
+		return 0;
+	return length;
+}
+
 static __always_inline int on_exec(void *ctx, struct task_struct *task, struct linux_binprm *program)
 {
+	unsigned long arguments, environment;
 	struct exec_event *event;
-	unsigned long start, length;
+	struct mm_struct *mm;
 	__u32 zero = 0;
+	__u64 size;
 	long copied;
 
 	event = bpf_map_lookup_elem(&exec_scratch, &zero);
@@ -99,23 +121,26 @@ static __always_inline int on_exec(void *ctx, struct task_struct *task, struct l
 		return 0;
 	describe(&event->process, PROCESS_EXEC, task, BPF_CORE_READ(task, real_parent));
 	event->cgroup_id = bpf_get_current_cgroup_id();
+	event->padding = 0;
 	BPF_CORE_READ_STR_INTO(&event->comm, task, comm);
 
 	copied = bpf_probe_read_kernel_str(event->filename, sizeof(event->filename), BPF_CORE_READ(program, interp));
 	event->filename_length = copied > 0 ? copied - 1 : 0;
 
-	/* The argument block was written a moment ago; should it be swapped out by now, the event goes without. */
-	start = BPF_CORE_READ(task, mm, arg_start);
-	length = BPF_CORE_READ(task, mm, arg_end) - start;
-	if (length > sizeof(event->arguments))
-		length = sizeof(event->arguments);
-	asm volatile("" : "+r"(length)); /* clang would drop the bound that the verifier needs to see */
-	if (length > sizeof(event->arguments))
+	mm = BPF_CORE_READ(task, mm);
+	arguments = BPF_CORE_READ(mm, arg_start);
+	event->arguments_length = copy_user(event->arguments, sizeof(event->arguments), arguments,
+					    BPF_CORE_READ(mm, arg_end) - arguments);
+	environment = BPF_CORE_READ(mm, env_start);
+	event->environment_bytes = BPF_CORE_READ(mm, env_end) - environment;
+	event->environment_length =
+		copy_user(event->environment, sizeof(event->environment), environment, event->environment_bytes);
+
+	size = offsetof(struct exec_event, environment) + event->environment_length;
+	asm volatile("" : "+r"(size));
+	if (size > sizeof(*event))
 		return 0;
-	if (bpf_probe_read_user(event->arguments, length, (const void *)start))
-		length = 0;
-	event->arguments_length = length;
-	ring_output_now(ctx, event, offsetof(struct exec_event, arguments) + length);
+	ring_output_now(ctx, event, size);
 	return 0;
 }
 

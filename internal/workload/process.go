@@ -32,6 +32,7 @@ type execution struct {
 	executableName string
 	command        string
 	commandLine    string
+	environment    environment // as far as the event carries it
 	cgroupID       uint64
 }
 
@@ -81,7 +82,10 @@ func (p *process) complement(view *processView) {
 			view.executablePath, view.executableName = same.ExecutablePath, same.ExecutableName
 		}
 	}
-	// A program that writes its title over its environment (nginx, postgres) hides what its parent, read earlier, showed.
+	// A program that writes its title over its environment (nginx, postgres) hides what was there before.
+	if view.environment.empty() && p.executed != nil {
+		view.environment = p.executed.environment
+	}
 	if view.environment.empty() && same != nil && same.ExecutablePath == view.executablePath {
 		view.environment = same.environment
 	}
@@ -101,6 +105,7 @@ func (p *process) epitaph(view processView, hint Hint, cgroupOf func(id uint64) 
 			executableName: p.executed.executableName,
 			command:        p.executed.command,
 			commandLine:    p.executed.commandLine,
+			environment:    p.executed.environment,
 		}
 	}
 	last.complete = false

@@ -30,6 +30,9 @@ const clockTickNs = 10_000_000
 // errGone says that the process asked for does not exist any more, even if its pid is in use again.
 var errGone = errors.New("process has gone")
 
+// errUnsettled says that a process executed another program each time that it was read.
+var errUnsettled = errors.New("process keeps executing other programs")
+
 // procFS reads processes from a proc file system.
 type procFS struct {
 	root             string
@@ -98,14 +101,13 @@ func (p *procFS) read(pid uint32, startTicks uint64) (processView, error) {
 	defer p.buffers.Put(buffer)
 
 	const attempts = 3 // A process that executes this often while we read is described by its exec events.
-	var view processView
 	for range attempts {
-		consistent := false
-		if view, consistent, err = p.readOnce(directory, startTicks, *buffer); err != nil || consistent {
-			break
+		view, consistent, err := p.readOnce(directory, startTicks, *buffer)
+		if err != nil || consistent {
+			return view, err
 		}
 	}
-	return view, err
+	return processView{}, errUnsettled
 }
 
 func (p *procFS) open(pid uint32) (int, error) {
@@ -141,6 +143,11 @@ func (p *procFS) readOnce(directory int, startTicks uint64, buffer []byte) (view
 	}
 
 	executable, executableErr := readLink(directory, "exe", buffer)
+	if errors.Is(executableErr, unix.ENOENT) || errors.Is(executableErr, unix.ESRCH) {
+		// It has given back its memory already, even if it does not count as a zombie yet.
+		view.ended = true
+		return view, true, nil
+	}
 	view.executablePath = parseExecutable(executable)
 	view.command, view.commandLine = parseCommandLine(
 		p.readFile(directory, "cmdline", buffer[:maxCommandLineFileBytes]))

@@ -3,6 +3,7 @@
 package workload
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -89,16 +90,34 @@ type Table struct {
 	counts  counts
 	unowned *lru.Cache[Hint, *Workload]
 
-	mutex     sync.Mutex // guards what follows
-	processes *simplelru.LRU[processID, *process]
-	exits     []exit // processes that have ended, in the order in which they are forgotten
+	mutex        sync.Mutex // guards what follows
+	processes    *simplelru.LRU[processID, *process]
+	exits        []exit    // processes that have ended, in the order in which they are forgotten
+	trustedSince time.Time // an exec event may have been lost before
+
+	following atomic.Bool // exec events tell when a reading is outdated
+	reads     chan Key    // processes that are to be read while they live
+	closing   chan struct{}
+	running   sync.WaitGroup
+
+	lifecycle sync.Mutex // guards what follows
+	started   bool
+	closed    bool
+	events    *processEvents // nil where the kernel gives none
+	last      kernel.Stats   // the kernel's part of the statistics when the table was closed
 }
 
 // counts are totals since the table was made.
 type counts struct {
+	fork, exec, exit atomic.Uint64 // events
+	deferred         atomic.Uint64 // exec events whose process was not read at once, because there were too many
+	malformed        atomic.Uint64 // events that could not be decoded
+
 	gone    atomic.Uint64 // lookups of processes of which nothing was known but the hint
 	evicted atomic.Uint64 // processes that were forgotten early, because the table was full
 	denied  atomic.Uint64 // living processes whose executable we may not read
+
+	unreadable atomic.Uint64 // lookups for which reading failed otherwise
 }
 
 type exit struct {
@@ -125,6 +144,9 @@ func NewTable(config Config, kern *kernel.Kernel, logger *zap.Logger) (*Table, e
 		host:   newHost(config.ProcFS, config.HostName),
 		clock:  kernel.NewClock(),
 		now:    time.Now,
+
+		reads:   make(chan Key, maxWaitingReads),
+		closing: make(chan struct{}),
 	}
 	var err error
 	if t.processes, err = simplelru.NewLRU[processID, *process](config.MaxProcesses, nil); err != nil {
@@ -137,15 +159,6 @@ func NewTable(config Config, kern *kernel.Kernel, logger *zap.Logger) (*Table, e
 		logger.Info("the containers of processes that have gone will not be known", zap.Error(err))
 	}
 	return t, nil
-}
-
-// Start returns at once. (Process events are added to it.)
-func (t *Table) Start() error { return nil }
-
-// Close gives back what the table holds. Lookup still answers, from what is known.
-func (t *Table) Close() error {
-	t.cgroups.close()
-	return nil
 }
 
 // Lookup tells what process an event belongs to. It never returns nil: of a process that has gone before anybody looked
@@ -184,35 +197,20 @@ func (t *Table) KeyOf(pid uint32) (Key, error) {
 	return Key{PID: pid, StartBootNs: t.proc.startBootNs(current.startTicks)}, nil
 }
 
-// Stats tells how the table does.
-func (t *Table) Stats() kernel.Stats {
-	const probe = "process"
-	t.mutex.Lock()
-	processes := t.processes.Len()
-	t.mutex.Unlock()
-	cgroups, maxCgroups := t.cgroups.usage()
-	return kernel.Stats{
-		Losses: []kernel.LossCount{
-			{Probe: probe, Reason: "process_gone", Count: t.counts.gone.Load()},
-			{Probe: probe, Reason: "process_denied", Count: t.counts.denied.Load()},
-			{Probe: probe, Reason: "table_full", Count: t.counts.evicted.Load()},
-			{Probe: probe, Reason: "read_truncated", Count: t.proc.truncated.Load()},
-		},
-		Maps: []kernel.MapUsage{
-			{Probe: probe, Map: "processes", Entries: uint64(processes), Capacity: uint64(t.config.MaxProcesses)},
-			{Probe: probe, Map: "cgroups", Entries: uint64(cgroups), Capacity: uint64(maxCgroups)},
-		},
-	}
-}
-
 func (t *Table) identify(key Key) processID {
 	return processID{pid: key.PID, startTicks: t.proc.startTicks(key.StartBootNs)}
 }
 
 // outdated tells whether a reading must be repeated: where no event says that a process executes another program, only
-// time does.
+// time does. The mutex is held.
 func (t *Table) outdated(known *process) bool {
-	return !known.exited && t.now().Sub(known.readAt) >= t.config.RefreshInterval
+	switch {
+	case known.exited:
+		return false
+	case t.following.Load():
+		return known.readAt.Before(t.trustedSince)
+	}
+	return t.now().Sub(known.readAt) >= t.config.RefreshInterval
 }
 
 // lookupUnowned describes a socket whose process is not known: its cgroup may still name the container.
@@ -230,15 +228,34 @@ func (t *Table) lookupUnowned(hint Hint) *Workload {
 func (t *Table) resolve(key Key, id processID, hint Hint) *Workload {
 	for range readTries {
 		workload, view, err := t.read(key, id)
-		if workload != nil {
+		switch {
+		case workload != nil:
 			return workload
-		}
-		if err != nil || view.ended {
+		case errors.Is(err, errGone) || err == nil && view.ended:
 			return t.bury(key, id, view, hint)
+		case err != nil:
+			// It may well be alive: the next lookup tries again.
+			t.counts.unreadable.Add(1)
+			t.logger.Debug("cannot read a process", zap.Uint32("pid", key.PID), zap.Error(err))
+			return t.describe(key, id, hint)
 		}
 		// It executed another program meanwhile.
 	}
-	return t.bury(key, id, processView{}, hint)
+	return t.describe(key, id, hint)
+}
+
+// describe makes a workload of what is known without reading, and does not keep it.
+func (t *Table) describe(key Key, id processID, hint Hint) *Workload {
+	t.mutex.Lock()
+	defer t.mutex.Unlock()
+	known, found := t.processes.Peek(id)
+	if !found {
+		known = &process{}
+	}
+	if known.workload != nil {
+		return known.workload
+	}
+	return t.newWorkload(key, known.epitaph(processView{}, hint, t.cgroupOf))
 }
 
 // read looks at a process and keeps what it sees. There is no workload when the process is no longer alive, or when an
@@ -263,7 +280,10 @@ func (t *Table) read(key Key, id processID) (*Workload, processView, error) {
 		return nil, view, nil
 	}
 	if view.denied() {
-		t.counts.denied.Add(1)
+		if t.counts.denied.Add(1) == 1 {
+			t.logger.Info("the executable of a process cannot be read (CAP_SYS_PTRACE, and every capability that the process "+
+				"has itself, would allow it): such processes are known by their name alone", zap.Uint32("pid", key.PID))
+		}
 	}
 	known.complement(&view)
 	known.workload = t.newWorkload(key, view.facts)
@@ -274,6 +294,10 @@ func (t *Table) read(key Key, id processID) (*Workload, processView, error) {
 
 // bury describes a process that has gone. view is what /proc still showed of it.
 func (t *Table) bury(key Key, id processID, view processView, hint Hint) *Workload {
+	// The events of its life may still wait in the ring.
+	if t.following.Load() {
+		t.events.catchUp()
+	}
 	ancestor := t.ancestor(id)
 
 	t.mutex.Lock()

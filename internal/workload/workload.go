@@ -4,10 +4,12 @@
 package workload
 
 import (
+	"slices"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
@@ -63,6 +65,7 @@ type Workload struct {
 	// Complete is false when the process had gone (or could not be read) and only what the kernel told is known.
 	Complete bool
 
+	resource    []Attribute
 	resourceKey string
 	environment environment // for processes that inherit it
 }
@@ -71,32 +74,40 @@ type Workload struct {
 //
 // The pid and the command line are not in it: all processes of one service instance are one resource.
 func (w *Workload) PutResource(attributes pcommon.Map) {
-	attributes.EnsureCapacity(len(w.Attributes) + 8)
-	w.eachResourceAttribute(func(key, value string) { attributes.PutStr(key, value) })
+	attributes.EnsureCapacity(attributes.Len() + len(w.resource))
+	for _, attribute := range w.resource {
+		attributes.PutStr(attribute.Key, attribute.Value)
+	}
 }
 
 // ResourceKey is equal for two workloads exactly when PutResource writes the same attributes for both.
 func (w *Workload) ResourceKey() string { return w.resourceKey }
 
-// eachResourceAttribute names every attribute once or more; a later value overrides an earlier one, so that what was
-// observed wins over what the environment claims, except for the host's name, which only the user can know better.
-func (w *Workload) eachResourceAttribute(put func(key, value string)) {
-	putKnown := func(key, value string) {
-		if value != "" {
-			put(key, value)
+// newResource spells the resource attributes, sorted by key. What was observed wins over what the environment claims,
+// except for the host's name, which the user may know better.
+func newResource(w *Workload) []Attribute {
+	resource := make([]Attribute, 0, len(w.Attributes)+8)
+	has := func(key string) bool {
+		return slices.ContainsFunc(resource, func(attribute Attribute) bool { return attribute.Key == key })
+	}
+	put := func(key attribute.Key, value string) {
+		if value != "" && !has(string(key)) {
+			resource = append(resource, Attribute{Key: string(key), Value: value})
 		}
 	}
-	putKnown(string(semconv.HostNameKey), w.HostName)
-	for _, attribute := range w.Attributes {
-		put(attribute.Key, attribute.Value)
+	put(semconv.ServiceNameKey, w.Service.Name)
+	put(semconv.ServiceNamespaceKey, w.Service.Namespace)
+	put(semconv.ServiceVersionKey, w.Service.Version)
+	put(semconv.ServiceInstanceIDKey, w.Service.InstanceID)
+	put(semconv.ContainerIDKey, w.ContainerID)
+	put(semconv.K8SPodUIDKey, w.PodUID)
+	put(semconv.ProcessExecutableNameKey, w.ExecutableName)
+	for _, set := range w.Attributes {
+		put(attribute.Key(set.Key), set.Value)
 	}
-	putKnown(string(semconv.ServiceNameKey), w.Service.Name)
-	putKnown(string(semconv.ServiceNamespaceKey), w.Service.Namespace)
-	putKnown(string(semconv.ServiceVersionKey), w.Service.Version)
-	putKnown(string(semconv.ServiceInstanceIDKey), w.Service.InstanceID)
-	putKnown(string(semconv.ContainerIDKey), w.ContainerID)
-	putKnown(string(semconv.K8SPodUIDKey), w.PodUID)
-	putKnown(string(semconv.ProcessExecutableNameKey), w.ExecutableName)
+	put(semconv.HostNameKey, w.HostName)
+	slices.SortFunc(resource, func(a, b Attribute) int { return strings.Compare(a.Key, b.Key) })
+	return resource
 }
 
 // facts is what one source (/proc, an exec event, a hint) tells about a process.
@@ -152,13 +163,15 @@ func newWorkload(pid uint32, start time.Time, known facts, host host) *Workload 
 	}
 	w.Service = newService(w, known.environment, host)
 
+	w.resource = newResource(w)
+
 	var key strings.Builder
-	w.eachResourceAttribute(func(name, value string) {
-		key.WriteString(name)
+	for _, attribute := range w.resource {
+		key.WriteString(attribute.Key)
 		key.WriteByte(0)
-		key.WriteString(value)
+		key.WriteString(attribute.Value)
 		key.WriteByte(0)
-	})
+	}
 	w.resourceKey = key.String()
 	return w
 }
