@@ -55,8 +55,8 @@ type Sinks struct {
 const (
 	// seriesExpiry is how long a cumulative series is kept after its last report.
 	seriesExpiry = 5 * time.Minute
-	// maxPendingRecords bounds the flow records that wait for a consumer that blocks.
-	maxPendingRecords = 16384
+	// maxWaitingRecords bounds the flow records that wait for a consumer that blocks.
+	maxWaitingRecords = 16384
 	// resetDelay is how long after the end of a connection its reset may still follow: the kernel sends it in the
 	// same call that closed the connection.
 	resetDelay = time.Millisecond
@@ -70,6 +70,7 @@ type Probe struct {
 	selector  *workload.Selector
 	sinks     Sinks
 	logger    *zap.Logger
+	hooks     []hook
 
 	loaded      sync.RWMutex // guards the three below against Stats
 	collection  *ebpf.Collection
@@ -85,6 +86,7 @@ type Probe struct {
 	aggregation *aggregation
 	records     *records
 	ended       []flow // ends of connections whose reset may still follow
+	maxRecords  int
 	iterated    []byte
 
 	counters counters
@@ -108,6 +110,8 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		selector:    selector,
 		sinks:       sinks,
 		logger:      logger,
+		hooks:       hooks(),
+		maxRecords:  maxWaitingRecords,
 		stop:        make(chan context.Context, 1),
 		clock:       kernel.NewClock(),
 		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
@@ -122,12 +126,14 @@ type hook struct {
 	without    string // empty: the probe cannot do without
 }
 
-var hooks = []hook{
-	{"tcp_state", "inet_sock_set_state", ""},
-	{"tcp_read", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
-	{"tcp_reset_received", "tcp_receive_reset", "received resets are not counted"},
-	{"tcp_reset_sent", "tcp_send_reset", "sent resets are not counted"},
-	{"tcp_synack_retransmitted", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not counted"},
+func hooks() []hook {
+	return []hook{
+		{"tcp_state", "inet_sock_set_state", ""},
+		{"tcp_read", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
+		{"tcp_reset_received", "tcp_receive_reset", "received resets are not counted"},
+		{"tcp_reset_sent", "tcp_send_reset", "sent resets are not counted"},
+		{"tcp_synack_retransmitted", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not counted"},
+	}
 }
 
 // Start loads and attaches the kernel side, takes in what stands already, and begins to report.
@@ -198,7 +204,7 @@ func (p *Probe) dropAbsent(spec *ebpf.CollectionSpec) {
 	if types == nil {
 		return // nothing of the probe can be loaded, and Load says why
 	}
-	for _, h := range hooks {
+	for _, h := range p.hooks {
 		if h.without == "" {
 			continue
 		}
@@ -209,7 +215,7 @@ func (p *Probe) dropAbsent(spec *ebpf.CollectionSpec) {
 }
 
 func (p *Probe) attach() error {
-	for _, h := range hooks {
+	for _, h := range p.hooks {
 		attachment, err := kernel.Climb("tcp."+h.tracepoint, kernel.Rung{
 			Name: "tp_btf",
 			Attach: func() (io.Closer, error) {
@@ -392,10 +398,10 @@ func (p *Probe) writeEnded(age time.Duration) {
 }
 
 func (p *Probe) record(f *flow, owner *workload.Workload, now time.Time) {
-	if p.records.count >= maxPendingRecords {
+	if p.records.count >= p.maxRecords {
 		p.flushRecords()
 	}
-	if p.records.count >= maxPendingRecords {
+	if p.records.count >= p.maxRecords {
 		p.counters.recordsDropped.Add(1)
 		return
 	}

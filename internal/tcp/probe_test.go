@@ -4,6 +4,7 @@ package tcp
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,7 +40,6 @@ type observer struct {
 	mutex   sync.Mutex
 	metrics []pmetric.Metrics
 	records []map[string]any
-	names   []string // service.name of each record
 }
 
 func testConfig() Config {
@@ -55,6 +56,15 @@ func testConfig() Config {
 
 func observe(t *testing.T, change func(*Config)) *observer {
 	t.Helper()
+	o := prepare(t, change)
+	require.NoError(t, o.Start())
+	t.Cleanup(o.finishObserving)
+	return o
+}
+
+// prepare makes an observer that has not been started.
+func prepare(t *testing.T, change func(*Config)) *observer {
+	t.Helper()
 	kerneltest.RequireRoot(t)
 	logger := zaptest.NewLogger(t)
 	kern, err := kernel.Open(kernel.Options{}, logger)
@@ -70,32 +80,39 @@ func observe(t *testing.T, change func(*Config)) *observer {
 		change(&config)
 	}
 	o := &observer{t: t}
-	o.Probe = New(config, kern, workloads, nil, Sinks{
-		Metrics: func(_ context.Context, metrics pmetric.Metrics) error {
-			o.mutex.Lock()
-			defer o.mutex.Unlock()
-			o.metrics = append(o.metrics, metrics)
-			return nil
-		},
-		Logs: func(_ context.Context, logs plog.Logs) error {
-			o.mutex.Lock()
-			defer o.mutex.Unlock()
-			for _, resource := range logs.ResourceLogs().All() {
-				name, _ := resource.Resource().Attributes().Get("service.name")
-				for _, scope := range resource.ScopeLogs().All() {
-					for _, record := range scope.LogRecords().All() {
-						assert.Equal(t, EventFlow, record.EventName())
-						o.records = append(o.records, record.Attributes().AsRaw())
-						o.names = append(o.names, name.Str())
-					}
-				}
-			}
-			return nil
-		},
-	}, logger)
-	require.NoError(t, o.Start())
-	t.Cleanup(o.finishObserving)
+	o.Probe = New(config, kern, workloads, nil, Sinks{Metrics: o.takeMetrics, Logs: o.takeLogs}, logger)
 	return o
+}
+
+func (o *observer) takeMetrics(_ context.Context, metrics pmetric.Metrics) error {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.metrics = append(o.metrics, metrics)
+	return nil
+}
+
+func (o *observer) takeLogs(_ context.Context, logs plog.Logs) error {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	for _, resource := range logs.ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				assert.Equal(o.t, EventFlow, record.EventName())
+				o.records = append(o.records, record.Attributes().AsRaw())
+			}
+		}
+	}
+	return nil
+}
+
+func (o *observer) lost(reason string) uint64 {
+	for _, loss := range o.Stats().Losses {
+		if loss.Reason == reason {
+			return loss.Count
+		}
+	}
+	o.t.Fatalf("there is no loss reason %q", reason)
+	return 0
 }
 
 func (o *observer) finishObserving() { assert.NoError(o.t, o.Shutdown(context.Background())) }
@@ -525,16 +542,16 @@ func TestLossySegmentsAreCountedOnce(t *testing.T) {
 			o := observe(t, nil)
 			client, server := newPuppet(t, enter...), newPuppet(t, enter...)
 			listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
-			do(t, server, puppet.Command{Op: "serve", ID: listening.ID, Bytes: 400_000})
+			do(t, server, puppet.Command{Op: "serve", ID: listening.ID, Bytes: 200_000})
 			answer := do(t, client, puppet.Command{
-				Op: "storm", Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", listening.Port), Count: 10, Bytes: 300_000,
+				Op: "storm", Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", listening.Port), Count: 5, Bytes: 300_000,
 			})
-			require.Equal(t, 10*400_000, answer.Bytes)
-			ends := o.wait(10, map[string]any{attrRole: "server", attrServerPort: int64(listening.Port), attrFlowReport: "end"})
+			require.Equal(t, 5*200_000, answer.Bytes)
+			ends := o.wait(5, map[string]any{attrRole: "server", attrServerPort: int64(listening.Port), attrFlowReport: "end"})
 			retransmits := int64(0)
 			for _, end := range ends {
 				retransmits += end[attrRetransmits].(int64)
-				assert.EqualValues(t, 400_000, end[attrSentBytes])
+				assert.EqualValues(t, 200_000, end[attrSentBytes])
 				assert.EqualValues(t, 300_000, end[attrReceivedBytes])
 			}
 			if test.attach == ebpf.AttachCGroupInetIngress {
@@ -544,7 +561,7 @@ func TestLossySegmentsAreCountedOnce(t *testing.T) {
 	}
 }
 
-// loseSegments drops one packet in ten of the processes that the returned words wrap.
+// loseSegments drops one packet in twenty of the processes that the returned words wrap.
 func loseSegments(t *testing.T, attach ebpf.AttachType) []string {
 	t.Helper()
 	mount, err := kernel.Cgroup2Mount()
@@ -556,7 +573,7 @@ func loseSegments(t *testing.T, attach ebpf.AttachType) []string {
 		Type: ebpf.CGroupSKB, AttachType: attach, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{
 			asm.FnGetPrandomU32.Call(),
-			asm.Mod.Imm(asm.R0, 10),
+			asm.Mod.Imm(asm.R0, 20),
 			asm.JNE.Imm(asm.R0, 0, "pass"),
 			asm.Return(),
 			asm.Mov.Imm(asm.R0, 1).WithSymbol("pass"),
@@ -569,6 +586,139 @@ func loseSegments(t *testing.T, attach ebpf.AttachType) []string {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, attached.Close()) })
 	return []string{"sh", "-c", `echo $$ > "$0" && exec "$@"`, filepath.Join(path, "cgroup.procs")}
+}
+
+// storm makes count connections between two puppets and returns the server's port.
+func storm(t *testing.T, count int) int {
+	t.Helper()
+	client, server := newPuppet(t), newPuppet(t)
+	listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
+	do(t, server, puppet.Command{Op: "serve", ID: listening.ID, Bytes: 10})
+	answer := do(t, client, puppet.Command{
+		Op: "storm", Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", listening.Port), Count: count, Bytes: 10,
+	})
+	require.Equal(t, count, answer.Count)
+	return listening.Port
+}
+
+func TestARingThatIsTooSmallCountsWhatItLoses(t *testing.T) {
+	o := observe(t, func(config *Config) {
+		config.Ring = ring.Config{Bytes: 4096, WakeupBytes: 4095, PollInterval: 300 * time.Millisecond}
+	})
+	const count = 500
+	port := storm(t, count)
+	time.Sleep(100 * time.Millisecond) // the server's last end
+	lost := o.lost("ring_full")
+	assert.NotZero(t, lost)
+	o.finishObserving()
+	got := len(o.find(map[string]any{attrFlowReport: "end", attrServerPort: int64(port)}))
+	assert.GreaterOrEqual(t, uint64(got)+lost, uint64(2*count), "received or counted as lost")
+	assert.Less(t, got, 2*count)
+}
+
+func TestAConsumerThatBlocksLosesRecordsButCountsThem(t *testing.T) {
+	o := prepare(t, func(config *Config) { config.MetricsInterval = 50 * time.Millisecond })
+	o.maxRecords = 50
+	release := make(chan struct{})
+	o.sinks.Logs = func(ctx context.Context, logs plog.Logs) error {
+		<-release
+		return o.takeLogs(ctx, logs)
+	}
+	o.sinks.Metrics = func(ctx context.Context, metrics pmetric.Metrics) error {
+		<-release
+		return o.takeMetrics(ctx, metrics)
+	}
+	require.NoError(t, o.Start())
+	const count = 500
+	port := storm(t, count)
+	require.Eventually(t, func() bool { return o.lost("consumer_blocked") > 0 }, 5*time.Second, 10*time.Millisecond)
+	close(release)
+	o.finishObserving()
+	lost := o.lost("consumer_blocked")
+	got := len(o.find(map[string]any{attrFlowReport: "end", attrServerPort: int64(port)}))
+	assert.Less(t, got, 2*count)
+	assert.GreaterOrEqual(t, uint64(got)+lost, uint64(2*count))
+	closed := int64(0)
+	for _, metrics := range o.metrics {
+		closed += closedAt(metrics, port)
+	}
+	assert.EqualValues(t, 2*count, closed, "metrics wait for the consumer and lose nothing")
+}
+
+// closedAt gives how many connections of a service ended.
+func closedAt(metrics pmetric.Metrics, port int) (closed int64) {
+	eachMetric(metrics, func(metric pmetric.Metric) {
+		if metric.Name() != MetricConnectionsClosed {
+			return
+		}
+		for _, point := range metric.Sum().DataPoints().All() {
+			if value, ok := point.Attributes().Get(attrServerPort); ok && value.Int() == int64(port) {
+				closed += point.IntValue()
+			}
+		}
+	})
+	return closed
+}
+
+func TestAConsumerThatFailsDoesNotStopTheProbe(t *testing.T) {
+	o := prepare(t, func(config *Config) { config.MetricsInterval = 30 * time.Millisecond })
+	var calls atomic.Int64
+	o.sinks.Metrics = func(context.Context, pmetric.Metrics) error {
+		calls.Add(1)
+		return errors.New("no room")
+	}
+	require.NoError(t, o.Start())
+	storm(t, 5)
+	seen := calls.Load()
+	storm(t, 5)
+	require.Eventually(t, func() bool { return calls.Load() > seen+1 }, 5*time.Second, 10*time.Millisecond)
+	o.finishObserving()
+}
+
+func TestAConsumerThatNeverReturnsDoesNotKeepTheProbeFromStopping(t *testing.T) {
+	o := prepare(t, func(config *Config) { config.MetricsInterval = 30 * time.Millisecond })
+	o.sinks.Metrics = func(ctx context.Context, _ pmetric.Metrics) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	require.NoError(t, o.Start())
+	storm(t, 5)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	require.NoError(t, o.Shutdown(ctx))
+	assert.Less(t, time.Since(start), 5*time.Second)
+}
+
+func TestAKernelWithoutAHook(t *testing.T) {
+	o := prepare(t, nil)
+	for i := range o.hooks {
+		if o.hooks[i].without != "" {
+			o.hooks[i].tracepoint = "no_such_tracepoint"
+		}
+	}
+	require.NoError(t, o.Start(), "what is optional is done without")
+	port := storm(t, 20)
+	o.wait(40, map[string]any{attrFlowReport: "end", attrServerPort: int64(port)})
+	assert.Len(t, o.Attachments(), 1)
+	o.finishObserving()
+
+	o = prepare(t, nil)
+	o.hooks[0].program = "no_such_program"
+	err := o.Start()
+	require.ErrorContains(t, err, "inet_sock_set_state")
+	require.NoError(t, o.Shutdown(context.Background()), "nothing is left behind")
+}
+
+func TestProbesWorkSideBySide(t *testing.T) {
+	first, second := observe(t, nil), observe(t, nil)
+	port := storm(t, 50)
+	want := map[string]any{attrFlowReport: "end", attrServerPort: int64(port)}
+	assert.Len(t, first.wait(100, want), 100)
+	assert.Len(t, second.wait(100, want), 100)
+	first.finishObserving()
+	port = storm(t, 50)
+	assert.Len(t, second.wait(100, map[string]any{attrFlowReport: "end", attrServerPort: int64(port)}), 100)
 }
 
 // namespace is a network namespace of the test's own, with loopback and a link 10.255.0.0/24 where nobody answers.
