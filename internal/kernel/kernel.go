@@ -93,6 +93,15 @@ func (k *Kernel) Close() error {
 	return nil
 }
 
+// CheckBTF says why kernel types cannot be had from a file, or with an empty path from the kernel itself; nil if they can.
+func CheckBTF(path string) error {
+	if path == "" {
+		return HaveBTF()
+	}
+	_, err := loadTypes(path)
+	return err
+}
+
 // loadTypes reads a file with kernel types, and checks that they are a kernel's.
 func loadTypes(path string) (*btf.Spec, error) {
 	const advice = "give the vmlinux or the BTF file of the running kernel%s, or leave the setting empty to use the " +
