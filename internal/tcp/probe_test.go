@@ -538,7 +538,7 @@ func TestLossySegmentsAreCountedOnce(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			kerneltest.RequireRoot(t)
-			enter := loseSegments(t, test.attach)
+			enter := loseSegments(t, test.attach, 20)
 			o := observe(t, nil)
 			client, server := newPuppet(t, enter...), newPuppet(t, enter...)
 			listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
@@ -561,8 +561,8 @@ func TestLossySegmentsAreCountedOnce(t *testing.T) {
 	}
 }
 
-// loseSegments drops one packet in twenty of the processes that the returned words wrap.
-func loseSegments(t *testing.T, attach ebpf.AttachType) []string {
+// loseSegments drops one packet in so many of the processes that the returned words wrap.
+func loseSegments(t *testing.T, attach ebpf.AttachType, oneIn int32) []string {
 	t.Helper()
 	mount, err := kernel.Cgroup2Mount()
 	require.NoError(t, err)
@@ -573,7 +573,7 @@ func loseSegments(t *testing.T, attach ebpf.AttachType) []string {
 		Type: ebpf.CGroupSKB, AttachType: attach, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{
 			asm.FnGetPrandomU32.Call(),
-			asm.Mod.Imm(asm.R0, 20),
+			asm.Mod.Imm(asm.R0, oneIn),
 			asm.JNE.Imm(asm.R0, 0, "pass"),
 			asm.Return(),
 			asm.Mov.Imm(asm.R0, 1).WithSymbol("pass"),
@@ -586,6 +586,66 @@ func loseSegments(t *testing.T, attach ebpf.AttachType) []string {
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, attached.Close()) })
 	return []string{"sh", "-c", `echo $$ > "$0" && exec "$@"`, filepath.Join(path, "cgroup.procs")}
+}
+
+func TestRetransmitsOfTheHandshake(t *testing.T) {
+	kerneltest.RequireRoot(t)
+	o := observe(t, nil)
+	server := newPuppet(t)
+	listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
+	client := newPuppet(t, loseSegments(t, ebpf.AttachCGroupInetIngress, 1)...) // no SYN-ACK ever arrives
+	_, err := client.Do(puppet.Command{
+		Op: "dial", Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", listening.Port), Timeout: 1500 * time.Millisecond,
+	})
+	require.ErrorContains(t, err, "timeout")
+	failed := o.wait(1, map[string]any{attrRole: "client", attrServerPort: int64(listening.Port)})[0]
+	assert.Equal(t, errorAborted, failed[attrErrorType])
+	assert.EqualValues(t, 1, failed[attrSYNRetransmits], "after one second")
+	assert.EqualValues(t, 0, failed[attrRetransmits])
+	o.finishObserving()
+	assert.EqualValues(t, 1, o.sums()[MetricRetransmits+"/syn"])
+	assert.NotZero(t, o.sums()[MetricRetransmits+"/syn_ack"])
+}
+
+func TestListeners(t *testing.T) {
+	o := observe(t, func(config *Config) { config.SnapshotInterval = 50 * time.Millisecond; config.MetricsInterval = 60 * time.Millisecond })
+	client, server := newPuppet(t), newPuppet(t)
+	listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
+	for range 3 { // nobody accepts them
+		do(t, client, puppet.Command{
+			Op: "dial", Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", listening.Port), Timeout: time.Second,
+		})
+	}
+	limit, err := os.ReadFile("/proc/sys/net/core/somaxconn") // what Go listens with
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return fmt.Sprint(o.gaugeAt(MetricListenerBacklog, listening.Port)) == "3" &&
+			fmt.Sprint(o.gaugeAt(MetricListenerBacklogLimit, listening.Port)) == strings.TrimSpace(string(limit)) &&
+			o.gaugeAt(MetricConnectionsOpen, listening.Port) == 6
+	}, 5*time.Second, 10*time.Millisecond, "three wait to be accepted; six ends are open")
+}
+
+// gaugeAt sums the points of a service in the newest metrics that have any.
+func (o *observer) gaugeAt(name string, port int) int64 {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	for i := len(o.metrics) - 1; i >= 0; i-- {
+		total, found := int64(0), false
+		eachMetric(o.metrics[i], func(metric pmetric.Metric) {
+			if metric.Name() != name {
+				return
+			}
+			for _, point := range metric.Gauge().DataPoints().All() {
+				if value, ok := point.Attributes().Get(attrServerPort); ok && value.Int() == int64(port) {
+					total, found = total+point.IntValue(), true
+				}
+			}
+		})
+		if found {
+			return total
+		}
+	}
+	return -1
 }
 
 // storm makes count connections between two puppets and returns the server's port.
