@@ -164,6 +164,9 @@ func (p *Probe) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	p.stop <- ctx
+	if err := p.reader.Wake(); err != nil {
+		p.logger.Warn("Wake the TCP probe for its end", zap.Error(err))
+	}
 	p.done.Wait()
 	p.handoff.close(ctx)
 	p.handoff = nil

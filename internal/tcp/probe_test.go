@@ -770,6 +770,18 @@ func TestAKernelWithoutAHook(t *testing.T) {
 	require.NoError(t, o.Shutdown(context.Background()), "nothing is left behind")
 }
 
+func TestAKernelWithoutARingBuffer(t *testing.T) {
+	o := observe(t, func(config *Config) { config.Ring.Kind = ring.PerfBuffer })
+	const count = 200
+	port := storm(t, count)
+	for _, end := range o.wait(2*count, map[string]any{attrFlowReport: "end", attrServerPort: int64(port)}) {
+		assert.EqualValues(t, 10, end[attrSentBytes])
+		assert.EqualValues(t, 10, end[attrReceivedBytes])
+	}
+	assert.Zero(t, o.lost("ring_full"))
+	assert.Zero(t, o.lost("undecodable"))
+}
+
 func TestProbesWorkSideBySide(t *testing.T) {
 	first, second := observe(t, nil), observe(t, nil)
 	port := storm(t, 50)
