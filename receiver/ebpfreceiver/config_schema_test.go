@@ -113,8 +113,7 @@ func compareObject(t *testing.T, root, schema *schemaNode, value reflect.Value, 
 func compareValue(t *testing.T, root, schema *schemaNode, value reflect.Value, path string) {
 	t.Helper()
 	assert.NotEmpty(t, schema.Description, "%s: no description", path)
-	switch actual := value.Interface().(type) {
-	case time.Duration:
+	if actual, ok := value.Interface().(time.Duration); ok {
 		assert.Equal(t, schemaTypes{"string"}, schema.Type, path)
 		assert.Equal(t, "duration", schema.Format, path)
 		byDefault, err := time.ParseDuration(fmt.Sprint(schema.Default))

@@ -27,12 +27,17 @@ import (
 // shutdownPatience bounds how long consumers that block are waited for at shutdown.
 const shutdownPatience = 5 * time.Second
 
+// part is a running piece of the receiver that has attached programs.
+type part interface {
+	source
+	Attachments() []*kernel.Attachment
+}
+
 // probe observes one subject. It lives between Start and Shutdown, and uses the kernel and the workloads meanwhile.
 type probe interface {
-	source
+	part
 	Start() error
 	Shutdown(context.Context) error
-	Attachments() []*kernel.Attachment
 }
 
 // ebpfReceiver is the one running receiver behind all pipelines of a configuration.
@@ -159,21 +164,31 @@ func (r *ebpfReceiver) startProbes() (err error) {
 	if err := r.workloads.Start(); err != nil {
 		return err
 	}
-	r.self.add(r.workloads)
-	return r.startProbe(tcp.New(r.tcpConfig(), r.kernel, r.workloads, selector, r.tcpSinks(), r.logger))
-}
-
-func (r *ebpfReceiver) startProbe(p probe) error {
-	if err := p.Start(); err != nil {
+	attached := r.account(r.workloads)
+	traffic, err := r.startProbe(tcp.New(r.tcpConfig(), r.kernel, r.workloads, selector, r.tcpSinks(), r.logger))
+	if err != nil {
 		return err
 	}
-	r.probes = append(r.probes, p)
-	r.self.add(p)
-	for _, attachment := range p.Attachments() {
-		r.self.attached(attachment.Capability, attachment.Rung)
-		r.logger.Info("Attached", zap.Stringer("capability", attachment))
-	}
+	r.logger.Info("Observing this host", zap.Stringers("capabilities", append(attached, traffic...)))
 	return nil
+}
+
+func (r *ebpfReceiver) startProbe(p probe) (attached []*kernel.Attachment, err error) {
+	if err := p.Start(); err != nil {
+		return nil, err
+	}
+	r.probes = append(r.probes, p)
+	return r.account(p), nil
+}
+
+// account makes what runs known to the receiver's own telemetry.
+func (r *ebpfReceiver) account(p part) (attached []*kernel.Attachment) {
+	r.self.add(p)
+	attached = p.Attachments()
+	for _, attachment := range attached {
+		r.self.attached(attachment.Capability, attachment.Rung)
+	}
+	return attached
 }
 
 func (r *ebpfReceiver) stopProbes(ctx context.Context) error {
@@ -204,6 +219,7 @@ func (r *ebpfReceiver) workloadConfig() workload.Config {
 		ProcFS:       r.config.Process.ProcFS,
 		CgroupFS:     r.config.Process.CgroupFS,
 		MaxProcesses: r.config.Process.MaxProcesses,
+		RingBytes:    r.config.Kernel.RingBytes,
 	}
 }
 

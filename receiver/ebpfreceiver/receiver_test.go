@@ -178,8 +178,11 @@ func TestProbesAreStoppedInADeadline(t *testing.T) {
 	require.NoError(t, err)
 
 	var journal []string
-	require.NoError(t, r.startProbe(&fakeProbe{journal: &journal}))
-	require.EqualError(t, r.startProbe(&fakeProbe{journal: &journal, startErr: errors.New("refused")}), "refused")
+	attached, err := r.startProbe(&fakeProbe{journal: &journal})
+	require.NoError(t, err)
+	require.Len(t, attached, 1)
+	_, err = r.startProbe(&fakeProbe{journal: &journal, startErr: errors.New("refused")})
+	require.EqualError(t, err, "refused")
 	require.NoError(t, r.Shutdown(context.Background()))
 	assert.Equal(t, []string{"start", "start", "shutdown"}, journal, "what did not start is not stopped")
 	assert.Empty(t, r.probes)
