@@ -104,8 +104,8 @@ func identifyCgroup(path string) (identity cgroupIdentity, depth int) {
 func containerOf(segment, parent string, fargate bool) string {
 	name := segment[strings.LastIndexByte(segment, ':')+1:]
 	if match := containerSegment.FindStringSubmatch(name); match != nil {
-		// conmon watches a container from outside.
-		if strings.HasSuffix(match[1], "conmon") {
+		// conmon watches a container from outside; a bare id below podman's parent is a pod of several containers.
+		if strings.HasSuffix(match[1], "conmon") || match[1] == "" && parent == "libpod_parent" {
 			return ""
 		}
 		return match[2]

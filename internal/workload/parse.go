@@ -52,8 +52,9 @@ func parseStat(content []byte) (stat, error) {
 	fields := bytes.Fields(content[end+1:])
 	// Numbers of proc_pid_stat(5): the state is field 3, the first after the name.
 	const firstField, parent, flags, threads, startTime = 3, 4, 9, 20, 22
-	if len(fields) <= startTime-firstField {
-		return stat{}, fmt.Errorf("%d fields after the process name, want at least %d", len(fields), startTime-firstField+1)
+	// One more has to follow: the start time may be cut off within its digits.
+	if want := startTime - firstField + 2; len(fields) < want {
+		return stat{}, fmt.Errorf("%d fields after the process name, want at least %d", len(fields), want)
 	}
 	if len(fields[0]) != 1 {
 		return stat{}, fmt.Errorf("process state %q is not one letter", clean(fields[0], 16))
