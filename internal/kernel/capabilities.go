@@ -116,10 +116,8 @@ func (c Capabilities) Missing(need []Capability) []Capability {
 	return missing
 }
 
-// EffectiveCapabilities returns the capabilities that the calling thread holds now.
-//
-// A capability in a user namespace other than the initial one is listed but does not count for BPF: see
-// InInitialUserNamespace.
+// EffectiveCapabilities returns the capabilities that the calling thread holds now and that count for BPF: none inside a
+// user namespace, whatever /proc says there (see InInitialUserNamespace).
 func EffectiveCapabilities() (Capabilities, error) {
 	const path = "/proc/thread-self/status"
 	status, err := os.ReadFile(path)
@@ -132,6 +130,9 @@ func EffectiveCapabilities() (Capabilities, error) {
 	capabilities, err := parseCapabilities(status)
 	if err != nil {
 		return Capabilities{}, fmt.Errorf("read this process's capabilities from %s: %w", path, err)
+	}
+	if initial, err := InInitialUserNamespace(); err == nil && !initial {
+		return Capabilities{}, nil
 	}
 	return capabilities, nil
 }

@@ -67,7 +67,7 @@ func (f feature) answer(err error) error {
 		errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, errnoNotSupported):
 		// Without the capabilities the kernel stops before the question: what looks like a no may be none.
 		if missing, capErr := MissingCapabilities(f.need); capErr == nil && len(missing) > 0 {
-			return &PermissionError{Doing: "probe for " + f.name, Missing: missing, Err: err}
+			return &PermissionError{Doing: "probe for " + f.name, Missing: missing, Causes: namespaceCause(), Err: err}
 		}
 		return f.missing(err)
 	}
@@ -82,7 +82,7 @@ func (f feature) missing(err error) error {
 //
 // Linux 5.4 (341dfcf8d78e "btf: expose BTF info through sysfs") with CONFIG_DEBUG_INFO_BTF.
 func HaveBTF() error {
-	f := feature{name: "type information of its own (BTF)", floor: "5.4", config: "CONFIG_DEBUG_INFO_BTF"}
+	f := feature{name: "type information (BTF) of its own", floor: "5.4", config: "CONFIG_DEBUG_INFO_BTF"}
 	_, err := btf.LoadKernelSpec()
 	return f.answer(err)
 }

@@ -121,7 +121,13 @@ func loadTypes(path string) (*btf.Spec, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fail(fmt.Errorf("it is no regular file (%s)", info.Mode().Type()))
 	}
+	if info.Size() == 0 {
+		return nil, fail(errors.New("it is empty"))
+	}
 	types, err := btf.LoadSpec(path)
+	if errors.Is(err, btf.ErrNotFound) {
+		return nil, fail(errors.New("it is an ELF file without a .BTF section"))
+	}
 	if err != nil {
 		return nil, fail(err)
 	}

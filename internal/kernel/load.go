@@ -56,10 +56,15 @@ func (k *Kernel) Load(spec *ebpf.CollectionSpec, replacements ...map[string]*ebp
 // explainLoad makes an error of ebpf.NewCollectionWithOptions readable. typesErr is why there are no kernel types.
 func explainLoad(err error, spec *ebpf.CollectionSpec, typesErr error) error {
 	const doing = "load BPF programs"
+	need := loadCapabilities(spec)
+	// Without the capabilities a library's probe for some detail may fail first and name that instead.
+	if missing, capErr := MissingCapabilities(need); capErr == nil && len(missing) > 0 {
+		return &PermissionError{Doing: doing, Missing: missing, Causes: namespaceCause(), Err: err}
+	}
 	var verifier *ebpf.VerifierError
 	switch {
 	case errors.Is(err, unix.EPERM):
-		return Explain(doing, err, loadCapabilities(spec)...)
+		return Explain(doing, err, need...)
 	case errors.As(err, &verifier) && len(verifier.Log) > 0:
 		return fmt.Errorf("%s: %w", doing, &RejectedError{Err: err, Tail: logTail(verifier.Log)})
 	case typesErr != nil && (errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, btf.ErrNotFound)):

@@ -14,7 +14,7 @@ import (
 type PermissionError struct {
 	Doing   string       // "load BPF programs"
 	Missing []Capability // capabilities that it needs and does not hold
-	Causes  []string     // where none is missing: what else may refuse
+	Causes  []string     // why they are missing, or where none is: what else may refuse
 	Err     error
 }
 
@@ -35,10 +35,14 @@ func (e *PermissionError) Error() string {
 			}
 			fmt.Fprintf(&message, "%s (%s)", capability.Name(), capability.Purpose())
 		}
-		message.WriteString("; run as root, or grant them with setcap or the container's securityContext")
-	}
-	if len(e.Causes) > 0 {
-		message.WriteString(": possible causes: ")
+		if len(e.Causes) > 0 {
+			message.WriteString("; ")
+			message.WriteString(strings.Join(e.Causes, "; "))
+		} else {
+			message.WriteString("; run as root, or grant them with setcap or the container's securityContext")
+		}
+	} else if len(e.Causes) > 0 {
+		message.WriteString("; possible causes: ")
 		message.WriteString(strings.Join(e.Causes, "; "))
 	}
 	return message.String()
@@ -61,19 +65,25 @@ func Explain(doing string, err error, need ...Capability) error {
 	if capErr != nil {
 		explained.Causes = append(explained.Causes, capErr.Error())
 	}
+	explained.Causes = append(explained.Causes, namespaceCause()...)
 	if len(missing) == 0 {
 		explained.Causes = append(explained.Causes, refusalCauses()...)
 	}
 	return explained
 }
 
+// namespaceCause says so if this process is in a user namespace, where no capability counts for BPF.
+func namespaceCause() []string {
+	if initial, err := InInitialUserNamespace(); err != nil || initial {
+		return nil
+	}
+	return []string{"the process is in a user namespace (a rootless container), where no capability counts for BPF: " +
+		"run it in the host's"}
+}
+
 // refusalCauses lists what may refuse BPF to a process that holds the right capabilities.
 func refusalCauses() []string {
 	var causes []string
-	if initial, err := InInitialUserNamespace(); err == nil && !initial {
-		causes = append(causes, "the process is root only inside a user namespace, where BPF is refused "+
-			"(rootless container): run it in the host's")
-	}
 	if mode, err := ReadLockdown(); err == nil {
 		if mode != LockdownNone {
 			causes = append(causes, fmt.Sprintf("the kernel is in lockdown mode %s", mode))

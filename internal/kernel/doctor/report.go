@@ -72,10 +72,13 @@ func obstacles(f Findings) []string {
 		slices.Sort(lacking)
 		lacking = slices.Compact(lacking)
 		slices.Reverse(lacking) // CAP_BPF first
-		return []string{"this process lacks " + names(lacking) +
-			": run it as root, or grant them with setcap or the container's securityContext"}
+		advice := ": run it as root, or grant them with setcap or the container's securityContext"
+		if len(refused.Causes) > 0 {
+			advice = ": " + strings.Join(refused.Causes, "; ")
+		}
+		return []string{"this process lacks " + names(lacking) + advice}
 	case refused != nil:
-		return []string{reason(refused)}
+		return []string{reason(refused) + "; possible causes: " + strings.Join(refused.Causes, "; ")}
 	case f.BTF != nil && f.BTFPath == "":
 		return []string{reason(f.BTF) + ", which all of it needs"}
 	}
@@ -217,6 +220,10 @@ func note(capability string, answer error) Row {
 	if answer == nil {
 		return Row{capability, Note, "there", ""}
 	}
+	var permission *kernel.PermissionError
+	if errors.As(answer, &permission) {
+		return Row{capability, Note, "unknown", "not needed: " + reason(answer)}
+	}
 	return Row{capability, Note, "not there", "not needed: " + reason(answer)}
 }
 
@@ -244,7 +251,7 @@ func reason(err error) string {
 	case errors.As(err, &permission) && len(permission.Missing) > 0:
 		return "lacks " + names(permission.Missing)
 	case errors.As(err, &permission):
-		return "refused, although no capability is missing: " + strings.Join(permission.Causes, "; ")
+		return "refused, although no capability is missing"
 	case errors.As(err, &unsupported) && unsupported.Refused:
 		return "this hardened kernel refuses " + unsupported.Feature
 	case errors.As(err, &unsupported):
