@@ -454,6 +454,8 @@ func (p *Probe) takeSnapshot(now time.Time) {
 	}
 	p.aggregation.endSnapshot()
 	p.counters.connections.Store(connections)
+	p.logger.Debug("Took a snapshot", zap.String("probe", ProbeName),
+		zap.Uint64("connections", connections), zap.Duration("took", time.Since(now)))
 }
 
 // flushMetrics says false when the consumer has not taken the metrics before: they go on accumulating.
