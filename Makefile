@@ -52,20 +52,22 @@ $(COLLECTOR).manifest $(LEAN_COLLECTOR).manifest: go.mod internal/tools/go.mod
 	go tool -modfile=$(TOOLS) builder --skip-compilation --config $(filter %.yaml,$^)
 	@touch $@
 
+# One package at a time: tests of the kernel's timing must not compete with each other.
 .PHONY: test
 test: ## Run unit and kernel tests; without root only the unit tests
 	@if [ "$$(id -u)" != 0 ]; then \
 		echo "*** Not root: every test that loads BPF programs is skipped. 'sudo make test' runs them too. ***"; \
 	fi
-	go test -count=1 ./...
+	go build ./...
+	go test -count=1 -p 1 $$(go list ./... | grep -v /test/e2e)
 
 .PHONY: race
 race: ## Run the tests under the race detector (needs gcc)
-	CGO_ENABLED=1 go test -count=1 -race ./receiver/... ./internal/...
+	CGO_ENABLED=1 go test -count=1 -p 1 -race ./receiver/... ./internal/...
 
 .PHONY: e2e
 e2e: otelcol ## Run the built Collector against curl, Python, nginx and others (needs root)
-	OTELCOL=$(CURDIR)/$(COLLECTOR) go test -count=1 -v ./test/...
+	OTELCOL_EBPF=$(CURDIR)/$(COLLECTOR) go test -count=1 -v ./test/e2e/...
 
 .PHONY: bench
 bench: ## Measure overhead and throughput (needs root and a quiet machine)
