@@ -36,13 +36,29 @@ static __always_inline long ring_send(void *ctx, void *event, __u64 size, __u64 
 	return err;
 }
 
+/*
+ * Whether an event of size bytes wakes the reader. It does where what waits passes the threshold, and again each eighth
+ * of it, in case the event that should have woken lost a race with others. Waking for every event above the threshold
+ * would cost microseconds each until the reader has run.
+ */
+static __always_inline bool ring_wakes(__u64 waiting, __u64 size)
+{
+	if (waiting < ring_wakeup_bytes)
+		return false;
+	return (waiting - ring_wakeup_bytes) % (ring_wakeup_bytes / 8 + 1) < 4 * (size + 8);
+}
+
 /* Sends size bytes; counts the event as lost and returns a negative errno when there is no room. */
 static __always_inline long ring_output(void *ctx, void *event, __u64 size)
 {
 	__u64 wakeup = BPF_RB_NO_WAKEUP;
 
-	if (!ring_is_perf_buffer && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= ring_wakeup_bytes)
-		wakeup = BPF_RB_FORCE_WAKEUP;
+	if (!ring_is_perf_buffer) {
+		__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+		if (ring_wakes(waiting, size))
+			wakeup = BPF_RB_FORCE_WAKEUP;
+	}
 	return ring_send(ctx, event, size, wakeup);
 }
 

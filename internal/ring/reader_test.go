@@ -5,6 +5,7 @@ package ring_test
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +39,22 @@ func openReader(t testing.TB, producer *ringtest.Producer, config ring.Config) *
 		}
 	})
 	return reader
+}
+
+// delay is when soon does what it is told.
+const delay = 50 * time.Millisecond
+
+// soon does something while the test waits for its effect. The test does not end before it is done.
+func soon(t *testing.T, do func() error) {
+	t.Helper()
+	var done sync.WaitGroup
+	done.Go(func() {
+		time.Sleep(delay)
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(done.Wait)
 }
 
 // numbers notes which events arrived.
@@ -100,8 +117,7 @@ func TestNoEventBelowTheThresholdWakesTheReader(t *testing.T) {
 		reader := openReader(t, producer, config)
 
 		start := time.Now()
-		timer := time.AfterFunc(50*time.Millisecond, func() { _ = producer.Produce(0, 10) })
-		defer timer.Stop()
+		soon(t, func() error { return producer.Produce(0, 10) })
 		drained, err := reader.Drain(func([]byte) {})
 		if err != nil {
 			t.Fatal(err)
@@ -120,13 +136,12 @@ func TestTheThresholdWakesTheReader(t *testing.T) {
 		reader := openReader(t, producer, config)
 
 		start := time.Now()
-		timer := time.AfterFunc(50*time.Millisecond, func() { _ = producer.Produce(0, 2*config.WakeupBytes/ringtest.EventBytes) })
-		defer timer.Stop()
+		soon(t, func() error { return producer.Produce(0, 2*config.WakeupBytes/ringtest.EventBytes) })
 		drained, err := reader.Drain(func([]byte) {})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if waited := time.Since(start); drained == 0 || waited > 50*time.Millisecond+slack {
+		if waited := time.Since(start); drained == 0 || waited > delay+slack {
 			t.Errorf("drained %d after %v, want to be woken by %d bytes", drained, waited, config.WakeupBytes)
 		}
 	})
@@ -140,38 +155,102 @@ func TestFloodOfATinyRingIsCountedExactly(t *testing.T) {
 		reader := openReader(t, producer, config)
 
 		const events = 500_000
-		produced := make(chan error, 1)
-		go func() { produced <- producer.Produce(0, events) }()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if err := producer.Produce(0, events); err != nil {
+				t.Error(err)
+			}
+		}()
 
 		arrived := newNumbers(t)
-		for running := true; running; {
-			select {
-			case err := <-produced:
-				if err != nil {
-					t.Fatal(err)
-				}
-				running = false
-			default:
-			}
-			if _, err := reader.Drain(arrived.note); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for {
-			drained, err := reader.Drain(arrived.note)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if drained == 0 {
-				break
-			}
-		}
+		drainUntil(t, reader, done, arrived.note)
 		received, lost := uint64(len(arrived.seen)), producer.Lost(t)+reader.Lost()
 		if received == 0 || lost == 0 {
 			t.Errorf("received %d and lost %d: the test has to see both", received, lost)
 		}
 		if received+lost != producer.Produced(t) || producer.Produced(t) != events || arrived.torn != 0 {
 			t.Errorf("received %d + lost %d, %d torn, want %d", received, lost, arrived.torn, producer.Produced(t))
+		}
+	})
+}
+
+// Programs on all CPUs share the ring: nothing is torn, doubled or miscounted.
+func TestAllCPUsAtOnceAreCountedExactly(t *testing.T) {
+	bothKinds(t, func(t *testing.T, kind ring.Kind) {
+		config := ring.Config{Kind: kind, Bytes: 128 << 10, PollInterval: time.Millisecond}
+		producer := ringtest.NewProducer(t, config)
+		reader := openReader(t, producer, config)
+
+		const eventsEach = 200_000
+		var producers sync.WaitGroup
+		for cpu := range runtime.NumCPU() {
+			producers.Go(func() {
+				if err := producer.Produce(uint32(cpu), eventsEach); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		done := make(chan struct{})
+		go func() {
+			producers.Wait()
+			close(done)
+		}()
+
+		seen, torn := make(map[uint64]bool), 0
+		note := func(sample []byte) {
+			sequence, whole := ringtest.Sequence(sample)
+			if !whole || seen[sequence] {
+				torn++
+			}
+			seen[sequence] = true
+		}
+		drainUntil(t, reader, done, note)
+		received, lost, want := uint64(len(seen)), producer.Lost(t)+reader.Lost(), uint64(runtime.NumCPU()*eventsEach)
+		if received+lost != want || torn != 0 {
+			t.Errorf("received %d + lost %d, %d torn or doubled, want %d", received, lost, torn, want)
+		}
+	})
+}
+
+// drainUntil drains until done is closed and then until nothing is left.
+func drainUntil(t *testing.T, reader *ring.Reader, done <-chan struct{}, handle func([]byte)) {
+	t.Helper()
+	for running := true; ; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		drained, err := reader.Drain(handle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !running && drained == 0 {
+			return
+		}
+	}
+}
+
+func TestWakeEndsTheWait(t *testing.T) {
+	bothKinds(t, func(t *testing.T, kind ring.Kind) {
+		config := ring.Config{Kind: kind, PollInterval: time.Minute}
+		producer := ringtest.NewProducer(t, config)
+		reader := openReader(t, producer, config)
+		if err := producer.Produce(0, 10); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		soon(t, reader.Wake)
+		drained, err := reader.Drain(func([]byte) {})
+		if waited := time.Since(start); err != nil || drained != 10 || waited > delay+slack {
+			t.Errorf("drained %d after %v (%v), want 10 as soon as woken", drained, waited, err)
+		}
+		if err := reader.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := reader.Wake(); !errors.Is(err, ring.ErrClosed) {
+			t.Errorf("Wake of a closed reader: %v, want ErrClosed", err)
 		}
 	})
 }
