@@ -5,12 +5,14 @@ package kernel_test
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 	"go.uber.org/zap/zaptest/observer"
@@ -162,21 +164,27 @@ func TestOpenWithBTFFromFile(t *testing.T) {
 	}
 }
 
-// Two instances in one process do not share anything.
 func TestProgramStatistics(t *testing.T) {
 	kerneltest.RequireRoot(t)
 	kerneltest.RequireFeature(t, kernel.HaveRunTimeStats())
-	silent, counting := open(t, kernel.Options{}), open(t, kernel.Options{ProgramStats: true})
-	_ = silent
+	kerneltest.RequireFeature(t, kernel.HaveRawTracepoint("sched_process_exec"))
+	counting := open(t, kernel.Options{ProgramStats: true})
 
 	collection, err := counting.Load(object(harmless()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer collection.Close()
+	attached, err := link.AttachRawTracepoint(link.RawTracepointOptions{
+		Name: "sched_process_exec", Program: collection.Programs["look_at_me"],
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer attached.Close()
 	const runs = 10
 	for range runs {
-		if _, err := collection.Programs["look_at_me"].Run(&ebpf.RunOptions{Context: make([]byte, 8)}); err != nil {
+		if err := exec.Command("/bin/true").Run(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,12 +192,9 @@ func TestProgramStatistics(t *testing.T) {
 	if len(statistics) != 1 {
 		t.Fatalf("%d programs, want 1", len(statistics))
 	}
-	if got := statistics[0]; got.Probe != "test" || got.Program != "look_at_me" {
-		t.Errorf("got %+v", got)
-	}
-	// The kernel does not count runs of BPF_PROG_TEST_RUN on every release: what it counts has to be consistent.
-	if got := statistics[0]; (got.RunCount == 0) != (got.RunTime == 0) || got.RunCount > runs {
-		t.Errorf("%d runs in %v", got.RunCount, got.RunTime)
+	// Others may run programs too while the test counts.
+	if got := statistics[0]; got.Probe != "test" || got.Program != "look_at_me" || got.RunCount < runs || got.RunTime <= 0 {
+		t.Errorf("got %+v, want %d runs at least", got, runs)
 	}
 }
 
