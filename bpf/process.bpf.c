@@ -4,7 +4,7 @@
  * to after its process has gone.
  *
  *   fork --> a child shares its parent's program until it executes its own
- *   exec --> wakes the reader at once: the process may live for a millisecond only
+ *   exec --> wakes the reader at once, unless there are too many: the process may live for a millisecond only
  *   exit --> the whole process, not a thread of it
  *
  * Every program exists twice, as a BTF tracepoint and as a raw tracepoint for kernels that refuse the first.
@@ -22,6 +22,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 #define FILENAME_BYTES	  256
 #define ARGUMENTS_BYTES	  256
 #define ENVIRONMENT_BYTES 4096
+
+/*
+ * How often an exec may wake the reader: a wake-up costs more than all the rest of the event, and beyond the rate at
+ * which the reader reads processes (the same bucket stands in user space) it gains nothing.
+ */
+const volatile __u64 wakeup_interval_ns = 5000000;
+const volatile __u64 wakeup_burst_ns = 2000000000; /* how much may be saved up */
+
+__u64 wakeup_due_ns; /* when the bucket is full again; a race of two CPUs costs a wake-up more or less */
 
 enum process_event_kind {
 	PROCESS_FORK = 1,
@@ -79,6 +88,19 @@ static __always_inline void describe(struct process_event *event, __u32 kind, st
 		event->parent_pid = BPF_CORE_READ(parent, tgid);
 		event->parent_start_boot_ns = task_start_boot_ns(BPF_CORE_READ(parent, group_leader));
 	}
+}
+
+static __always_inline bool may_wake(void)
+{
+	__u64 now_ns = bpf_ktime_get_ns();
+	__u64 due_ns = wakeup_due_ns;
+
+	if (due_ns < now_ns)
+		due_ns = now_ns;
+	if (due_ns - now_ns > wakeup_burst_ns)
+		return false;
+	wakeup_due_ns = due_ns + wakeup_interval_ns;
+	return true;
 }
 
 static __always_inline int on_fork(void *ctx, struct task_struct *parent, struct task_struct *child)
@@ -140,7 +162,10 @@ static __always_inline int on_exec(void *ctx, struct task_struct *task, struct l
 	asm volatile("" : "+r"(size));
 	if (size > sizeof(*event))
 		return 0;
-	ring_output_now(ctx, event, size);
+	if (may_wake())
+		ring_output_now(ctx, event, size);
+	else
+		ring_output(ctx, event, size);
 	return 0;
 }
 

@@ -74,6 +74,9 @@ const (
 	bpfVarKeepProcessEventKind = "keep_process_event_kind"
 	bpfVarRingIsPerfBuffer     = "ring_is_perf_buffer"
 	bpfVarRingWakeupBytes      = "ring_wakeup_bytes"
+	bpfVarWakeupBurstNs        = "wakeup_burst_ns"
+	bpfVarWakeupDueNs          = "wakeup_due_ns"
+	bpfVarWakeupIntervalNs     = "wakeup_interval_ns"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -145,6 +148,9 @@ type bpfVariableSpecs struct {
 	KeepProcessEventKind *ebpf.VariableSpec `ebpf:"keep_process_event_kind"`
 	RingIsPerfBuffer     *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
+	WakeupBurstNs        *ebpf.VariableSpec `ebpf:"wakeup_burst_ns"`
+	WakeupDueNs          *ebpf.VariableSpec `ebpf:"wakeup_due_ns"`
+	WakeupIntervalNs     *ebpf.VariableSpec `ebpf:"wakeup_interval_ns"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -190,6 +196,9 @@ type bpfVariables struct {
 	KeepProcessEventKind *ebpf.Variable `ebpf:"keep_process_event_kind"`
 	RingIsPerfBuffer     *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
+	WakeupBurstNs        *ebpf.Variable `ebpf:"wakeup_burst_ns"`
+	WakeupDueNs          *ebpf.Variable `ebpf:"wakeup_due_ns"`
+	WakeupIntervalNs     *ebpf.Variable `ebpf:"wakeup_interval_ns"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -565,6 +565,125 @@ func TestCgroupByID(t *testing.T) {
 	})
 }
 
+// nginx writes the title of its processes over their environment, and its workers never execute anything.
+func TestWorkersOfNginxAreOneInstance(t *testing.T) {
+	nginx, err := exec.LookPath("nginx")
+	require.NoError(t, err, "install nginx")
+	directory := t.TempDir()
+	configuration := filepath.Join(directory, "nginx.conf")
+	require.NoError(t, os.WriteFile(configuration, fmt.Appendf(nil, `
+daemon off;
+worker_processes 2;
+pid %[1]s/pid;
+error_log %[1]s/log;
+events {}
+http { access_log off; server { listen unix:%[1]s/socket; } }
+`, directory), 0o600))
+	table := startTable(t, Config{})
+	command := exec.Command(nginx, "-c", configuration)
+	command.Env = append(os.Environ(), "OTEL_SERVICE_NAME=gateway")
+	require.NoError(t, command.Start())
+	children := fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", command.Process.Pid)
+	var workers []int
+	require.Eventually(t, func() bool {
+		workers = nil
+		content, _ := os.ReadFile(children)
+		for field := range strings.FieldsSeq(string(content)) {
+			var worker int
+			if _, err := fmt.Sscan(field, &worker); err == nil {
+				workers = append(workers, worker)
+			}
+		}
+		return len(workers) == 2
+	}, 10*time.Second, 10*time.Millisecond, "nginx has no workers")
+
+	master := table.Lookup(table.keyOfStarted(t, command.Process.Pid), Hint{})
+	assert.Equal(t, "gateway", master.Service.Name)
+	for _, pid := range workers {
+		require.Eventually(t, func() bool {
+			title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			return strings.HasPrefix(string(title), "nginx: worker process")
+		}, 10*time.Second, 10*time.Millisecond)
+		worker := table.Lookup(table.keyOfStarted(t, pid), Hint{})
+		assert.True(t, worker.Complete)
+		assert.Equal(t, "nginx: worker process", worker.CommandLine)
+		assert.Equal(t, master.ResourceKey(), worker.ResourceKey())
+		assert.Equal(t, master.Service.InstanceID, worker.Service.InstanceID)
+	}
+	require.NoError(t, command.Process.Signal(unix.SIGTERM))
+	require.NoError(t, command.Wait())
+}
+
+// In a time namespace /proc shows other start times than the kernel's events tell.
+func TestTimeNamespace(t *testing.T) {
+	const variable = "WORKLOAD_TEST_KEY"
+	if text := os.Getenv(variable); text != "" {
+		var key Key
+		var startedUnix int64
+		_, err := fmt.Sscan(text, &key.PID, &key.StartBootNs, &startedUnix)
+		require.NoError(t, err)
+		table, err := NewTable(Config{}, nil, nil)
+		require.NoError(t, err)
+		defer table.Close()
+		require.NotZero(t, table.proc.bootTimeOffsetNs)
+		workload := table.Lookup(key, Hint{})
+		assert.True(t, workload.Complete)
+		assert.Equal(t, "sleep", workload.ExecutableName)
+		assert.WithinDuration(t, time.Unix(startedUnix, 0), workload.StartTime, time.Minute)
+		return
+	}
+	kerneltest.RequireRoot(t)
+	if _, err := os.Stat("/proc/self/ns/time"); err != nil {
+		t.Skipf("the kernel has no time namespaces (CONFIG_TIME_NS, 5.6): %v", err)
+	}
+	sleep := exec.Command("sleep", "100")
+	require.NoError(t, sleep.Start())
+	defer func() {
+		assert.NoError(t, sleep.Process.Kill())
+		assert.Error(t, sleep.Wait())
+	}()
+	table, err := NewTable(Config{}, nil, nil)
+	require.NoError(t, err)
+	defer table.Close()
+	key, err := table.KeyOf(uint32(sleep.Process.Pid))
+	require.NoError(t, err)
+	program, err := os.Executable()
+	require.NoError(t, err)
+	for _, offset := range []string{"100000", "-100"} {
+		command := exec.Command("unshare", "--time", "--boottime", offset, "--fork", program,
+			"-test.run", "^TestTimeNamespace$")
+		command.Env = append(os.Environ(), fmt.Sprintf("%s=%d %d %d", variable, key.PID, key.StartBootNs, time.Now().Unix()))
+		output, err := command.CombinedOutput()
+		require.NoError(t, err, "%s", output)
+	}
+}
+
+func BenchmarkLookupHitFollowing(b *testing.B) {
+	table := startTable(b, Config{})
+	key, err := table.KeyOf(uint32(os.Getpid()))
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if table.Lookup(key, Hint{Comm: "workload.test"}) == nil {
+			b.Fatal("nothing")
+		}
+	}
+}
+
+// What a short process costs with and without the table, in the life of the process itself.
+func BenchmarkShortProcess(b *testing.B) {
+	run := func(b *testing.B) {
+		for b.Loop() {
+			require.NoError(b, exec.Command("/bin/true").Run())
+		}
+	}
+	b.Run("alone", run)
+	b.Run("followed", func(b *testing.B) {
+		startTable(b, Config{})
+		run(b)
+	})
+}
+
 func TestStartWithoutPrivileges(t *testing.T) {
 	var log bytes.Buffer
 	table, err := NewTable(Config{}, nil, bufferLogger(&log))

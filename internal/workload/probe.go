@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +41,9 @@ type processEvents struct {
 	collection *ebpf.Collection
 	reader     *ring.Reader
 
+	readsPerSecond float64
+	readBurst      float64
+
 	mutex    sync.Mutex
 	changed  *sync.Cond
 	started  uint64 // rounds of draining
@@ -54,8 +58,9 @@ func newProcessEvents() *processEvents {
 }
 
 // openProcessEvents attaches to the kernel's process tracepoints, in the best way that it has.
-func openProcessEvents(kern *kernel.Kernel, ringBytes int) (*processEvents, error) {
-	events, config := newProcessEvents(), ring.Config{Bytes: ringBytes}
+func openProcessEvents(kern *kernel.Kernel, tableConfig Config) (*processEvents, error) {
+	events, config := newProcessEvents(), ring.Config{Bytes: tableConfig.RingBytes}
+	events.readsPerSecond, events.readBurst = tableConfig.ReadsPerSecond, tableConfig.ReadBurst
 	attachment, err := kernel.Climb("process events",
 		kernel.Rung{
 			Name:   "tp_btf/sched_process_{fork,exec,exit}",
@@ -105,6 +110,9 @@ func (e *processEvents) attach(kern *kernel.Kernel, config ring.Config, suffix s
 	if err := ring.Configure(spec, config); err != nil {
 		return nil, err
 	}
+	if err := limitWakeups(spec, e.readsPerSecond, e.readBurst); err != nil {
+		return nil, err
+	}
 	collection, err := kern.Load(spec)
 	if err != nil {
 		return nil, err
@@ -120,6 +128,23 @@ func (e *processEvents) attach(kern *kernel.Kernel, config ring.Config, suffix s
 	}
 	e.collection = collection
 	return attached, nil
+}
+
+// limitWakeups lets execs wake the reader as often as it reads processes.
+func limitWakeups(spec *ebpf.CollectionSpec, perSecond, burst float64) error {
+	if perSecond <= 0 {
+		return nil // as bpf/process.bpf.c has it
+	}
+	nanoseconds := func(count float64) uint64 { return uint64(min(count/perSecond*1e9, math.MaxInt64/2)) }
+	for name, value := range map[string]uint64{
+		bpfVarWakeupIntervalNs: nanoseconds(1),
+		bpfVarWakeupBurstNs:    nanoseconds(burst),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s of the process probe: %w", name, err)
+		}
+	}
+	return nil
 }
 
 type attachedPrograms struct {
@@ -199,7 +224,7 @@ func (t *Table) openEvents() (*processEvents, error) {
 	if t.kernel == nil {
 		return nil, errors.New("the table was made without a kernel to load BPF programs into")
 	}
-	return openProcessEvents(t.kernel, t.config.RingBytes)
+	return openProcessEvents(t.kernel, t.config)
 }
 
 // checkPIDNamespace warns where the pids of the kernel's events and those of /proc are not the same.

@@ -398,7 +398,9 @@ func (t *Table) forgetFirst() {
 }
 
 func (t *Table) newWorkload(key Key, described facts) *Workload {
-	return newWorkload(key.PID, t.clock.WallFromBoot(key.StartBootNs), described, t.host)
+	// The clock is read in our time namespace, the key is not.
+	started := t.clock.WallFromBoot(key.StartBootNs + uint64(t.proc.bootTimeOffsetNs))
+	return newWorkload(key.PID, started, described, t.host)
 }
 
 // cgroupOf describes the version 2 cgroup that has an id; its path is empty when it is not known.
