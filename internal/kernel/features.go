@@ -234,7 +234,7 @@ func HaveIterator(target string) error {
 		if err != nil {
 			return nil, err
 		}
-		defer iterator.Close()
+		defer func() { _ = iterator.Close() }() // the open iterator holds what it needs
 		return iterator.Open()
 	}))
 }
@@ -329,7 +329,7 @@ func HaveTracefs() error {
 		var mount unix.Statfs_t
 		if err := unix.Statfs(path, &mount); err != nil {
 			failures = append(failures, fmt.Errorf("stat %s: %w", path, err))
-		} else if int64(mount.Type) == unix.TRACEFS_MAGIC {
+		} else if mount.Type == unix.TRACEFS_MAGIC {
 			return nil
 		}
 	}

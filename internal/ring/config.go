@@ -68,20 +68,20 @@ type Config struct {
 func (c Config) Validate() error {
 	var errs []error
 	if c.Bytes < 0 || c.Bytes > maximumBytes {
-		errs = append(errs, fmt.Errorf("Bytes is %d: must be between 0 (default) and %d (1 GiB)", c.Bytes, maximumBytes))
+		errs = append(errs, fmt.Errorf("field Bytes is %d: must be between 0 (default) and %d (1 GiB)", c.Bytes, maximumBytes))
 	}
 	if c.WakeupBytes < 0 {
-		errs = append(errs, fmt.Errorf("WakeupBytes is %d: must not be negative", c.WakeupBytes))
+		errs = append(errs, fmt.Errorf("field WakeupBytes is %d: must not be negative", c.WakeupBytes))
 	} else if size := roundBytes(c.Bytes); size > 0 && size <= maximumBytes && c.WakeupBytes >= size {
-		errs = append(errs, fmt.Errorf("WakeupBytes is %d: must be less than the ring's %d bytes, or it never wakes the reader",
+		errs = append(errs, fmt.Errorf("field WakeupBytes is %d: must be less than the ring's %d bytes, or it never wakes the reader",
 			c.WakeupBytes, size))
 	}
 	if c.PollInterval < 0 || c.PollInterval > 0 && c.PollInterval < minimumPollInterval {
-		errs = append(errs, fmt.Errorf("PollInterval is %v: must be 0 (default) or at least %v", c.PollInterval,
+		errs = append(errs, fmt.Errorf("field PollInterval is %v: must be 0 (default) or at least %v", c.PollInterval,
 			minimumPollInterval))
 	}
 	if c.Kind < Auto || c.Kind > PerfBuffer {
-		errs = append(errs, fmt.Errorf("Kind is %d: must be Auto, RingBuffer or PerfBuffer", int(c.Kind)))
+		errs = append(errs, fmt.Errorf("field Kind is %d: must be Auto, RingBuffer or PerfBuffer", int(c.Kind)))
 	}
 	return errors.Join(errs...)
 }

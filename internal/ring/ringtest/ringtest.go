@@ -44,7 +44,11 @@ func NewProducer(t testing.TB, config ring.Config) *Producer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer opened.Close()
+	defer func() {
+		if err := opened.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	spec, err := loadBpf()
 	if err != nil {
 		t.Fatal(err)
