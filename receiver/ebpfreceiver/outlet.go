@@ -75,6 +75,9 @@ func (o *outlet[Data]) send(ctx context.Context, data Data) error {
 	if err := o.waitUntilOpen(ctx); err != nil {
 		return err
 	}
+	if ctx.Err() != nil { // many consumers do not look: each would hold up a shutdown that waits no longer
+		return fmt.Errorf("handing %s to the pipeline: %w", o.signal, context.Cause(ctx))
+	}
 	count := o.count(data) // a consumer may empty data
 	opCtx := o.start(ctx)
 	err := o.consumeSafely(opCtx, data)

@@ -157,5 +157,6 @@ func TestOutletOfAPipelineThatNeverStarts(t *testing.T) {
 	require.EqualError(t, o.send(t.Context(), someLogs(1)), "the logs pipeline was shut down before it started")
 
 	o.open()
-	require.NoError(t, o.send(canceled, someLogs(1)), "an open pipeline takes data to the last")
+	require.NoError(t, o.send(t.Context(), someLogs(1)), "an open pipeline takes data to the last")
+	require.ErrorIs(t, o.send(canceled, someLogs(1)), context.Canceled, "but nobody waits for it any longer")
 }

@@ -29,6 +29,6 @@ func explainPrivileges(err error) error {
 		names = append(names, strings.ToLower(capability.Name()))
 	}
 	return fmt.Errorf("the Collector lacks privileges: %s; run it as root, or grant them: `setcap %s=ep FILE` for the executable, "+
-		"AmbientCapabilities= in a systemd unit, securityContext.capabilities.add in a pod; the kernel refused to %w",
+		"AmbientCapabilities= in a systemd unit, securityContext.capabilities.add in a pod; what was refused first: %w",
 		strings.Join(purposes, ", "), strings.Join(names, ","), err)
 }

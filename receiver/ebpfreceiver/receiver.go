@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
@@ -76,8 +77,9 @@ func newReceiver(config *Config, settings receiver.Settings) (*ebpfReceiver, err
 		id:        settings.ID,
 		buildInfo: settings.BuildInfo,
 		telemetry: settings.TelemetrySettings,
-		logger:    settings.Logger,
-		report:    report,
+		// Errors here say themselves what was attempted and why it failed: a stack trace would bury that.
+		logger: settings.Logger.WithOptions(zap.AddStacktrace(zapcore.DPanicLevel)),
+		report: report,
 	}, nil
 }
 
