@@ -42,16 +42,17 @@ enum flow_role {
 };
 
 enum flow_flags {
-	FLAG_SEEDED = 1 << 0,	      /* stood before the probe: its start and handshake are unknown */
+	FLAG_SEEDED = 1 << 0,	       /* stood before the probe: its start and handshake are unknown */
 	FLAG_OWNER_INHERITED = 1 << 1, /* the owner is the listener's; no task has been seen to use the connection */
-	FLAG_OPEN_REPORTED = 1 << 2,  /* in storage: an earlier flow said that it opened; in a flow: this one is not the first */
+	FLAG_OPEN_REPORTED =
+		1 << 2, /* in storage: an earlier flow said that it opened; in a flow: this one is not the first */
 	FLAG_ENDED = 1 << 3,
-	FLAG_KERNEL_THREAD = 1 << 4, /* the owner is a kernel thread */
+	FLAG_KERNEL_THREAD = 1 << 4,	  /* the owner is a kernel thread */
 	FLAG_APPLICATION_CLOSED = 1 << 5, /* sk_shutdown had both directions when this was read */
-	FLAG_NODELAY = 1 << 6,	      /* TCP_NODELAY */
-	FLAG_KEEPALIVE = 1 << 7,      /* SO_KEEPALIVE */
-	FLAG_REUSEADDR = 1 << 8,      /* SO_REUSEADDR */
-	FLAG_REUSEPORT = 1 << 9,      /* SO_REUSEPORT */
+	FLAG_NODELAY = 1 << 6,		  /* TCP_NODELAY */
+	FLAG_KEEPALIVE = 1 << 7,	  /* SO_KEEPALIVE */
+	FLAG_REUSEADDR = 1 << 8,	  /* SO_REUSEADDR */
+	FLAG_REUSEPORT = 1 << 9,	  /* SO_REUSEPORT */
 };
 
 /* The process that a socket belongs to. */
@@ -68,7 +69,7 @@ struct counters {
 	__u64 received_bytes; /* payload in order */
 	__u32 sent_segments;
 	__u32 received_segments;
-	__u32 retransmits;    /* data segments, after the handshake */
+	__u32 retransmits;	  /* data segments, after the handshake */
 	__u32 synack_retransmits; /* a listener's */
 	__u32 drops;		  /* a listener's sk_drops */
 	__u32 reserved;
@@ -121,7 +122,7 @@ struct flow {
 	__u32 user_timeout_ms;
 	__u32 receive_buffer;
 	__u32 send_buffer;
-	__u32 backlog;	     /* a listener's connections that wait to be accepted */
+	__u32 backlog; /* a listener's connections that wait to be accepted */
 	__u32 backlog_limit;
 	__u32 bound_interface;
 	__s32 error; /* sk_err */
@@ -217,7 +218,8 @@ static __always_inline void begin(struct connection *connection, __u8 role, __u6
 static __always_inline bool fin_received(struct tcp_sock *tcp)
 {
 	/* tcp_fin() alone sets SOCK_DONE; sk_shutdown is also set by the application's own shutdown(). */
-	return tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags & (1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE));
+	return tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags &
+	       (1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE));
 }
 
 /* The first sequence number after the SYN, each way. The counters tell, also long after the handshake. */
@@ -253,7 +255,8 @@ static __always_inline __u64 payload_sent(struct tcp_sock *tcp, struct connectio
 	if (!connection->local_sequence && !connection->remote_sequence)
 		return sent;
 	excess = (__u32)sent - (tcp->snd_nxt - connection->local_sequence - fin_sent(tcp));
-	/* A reading between two steps of the kernel, without the socket's lock, may be off by a segment the other way. */
+	/* A reading between two steps of the kernel, without the socket's lock, may be off by a segment the other way.
+	 */
 	return (__s32)excess > 0 && excess <= sent ? sent - excess : sent;
 }
 

@@ -8,9 +8,9 @@
 
 /* Go reads the names from the generated constants; add new reasons before LOSS_REASONS. */
 enum loss_reason {
-	LOSS_RING_FULL,	      /* the ring (or perf buffer) had no room for an event */
-	LOSS_STORAGE_FULL,    /* state for a socket or task could not be allocated */
-	LOSS_UNTRACKED,	      /* an object ended that was never seen to start and was not seeded */
+	LOSS_RING_FULL,	   /* the ring (or perf buffer) had no room for an event */
+	LOSS_STORAGE_FULL, /* state for a socket or task could not be allocated */
+	LOSS_UNTRACKED,	   /* an object ended that was never seen to start and was not seeded */
 	LOSS_REASONS,
 };
 

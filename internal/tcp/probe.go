@@ -526,7 +526,7 @@ func (p *Probe) Stats() kernel.Stats {
 	}
 	stats.Losses = append(stats.Losses, losses...)
 	if lost := p.reader.Lost(); lost > 0 {
-		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "perf_buffer_full", Count: lost})
+		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "unreadable_event", Count: lost})
 	}
 	return stats
 }
