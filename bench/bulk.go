@@ -123,13 +123,10 @@ func bulkWindow(traffic bulkOrder, order *receiverOrder) (sent bulkResult, diffe
 	}()
 	var receiver *child
 	if order != nil {
-		if receiver, err = startChild(receiverName, life); err != nil {
+		if receiver, err = startReceiverChild(order, life); err != nil {
 			return sent, nil, err
 		}
 		defer receiver.stop()
-		if _, err := call[none](receiver, "start", order); err != nil {
-			return sent, nil, err
-		}
 	}
 	server, err := ns.start(bulkServerName, life)
 	if err != nil {
@@ -167,7 +164,7 @@ func bulkWindow(traffic bulkOrder, order *receiverOrder) (sent bulkResult, diffe
 
 func runBulk(opts options, r *report) error {
 	traffic := bulkOrder{WarmUp: opts.warmUp, Window: opts.window}
-	variants := []variant{{"without", nil}, {"metrics", &receiverOrder{}}}
+	variants := append([]variant{{"without", nil}, {"metrics", &receiverOrder{}}}, opts.against...)
 	rates := make([][][]float64, len(variants))
 	all := make([][]float64, len(variants))
 	var differences []string
@@ -186,11 +183,14 @@ func runBulk(opts options, r *report) error {
 		}
 		r.progress("round %d: ratio %.4f", round+1, sum(rates[1][round])/sum(rates[0][round]))
 	}
+	var rows [][]string
+	for i, v := range variants {
+		rows = append(rows, []string{
+			v.name, spreadOf(all[i]).format("%.1f"), spreadOf(ratios(rates[i], rates[0])).format("%.4f"),
+		})
+	}
+	r.table("one connection (median, min .. max)", []string{"receiver", "Gbit/s", "ratio"}, rows)
 	throughput := spreadOf(ratios(rates[1], rates[0]))
-	r.table("one connection (median, min .. max)", []string{"receiver", "Gbit/s", "ratio"}, [][]string{
-		{variants[0].name, spreadOf(all[0]).format("%.1f"), "1"},
-		{variants[1].name, spreadOf(all[1]).format("%.1f"), throughput.format("%.4f")},
-	})
 	r.target("throughput with / without", ">= 0.99", throughput.format("%.4f"), throughput.Median >= 0.99)
 	seen := "all"
 	if len(differences) > 0 {

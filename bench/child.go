@@ -95,9 +95,17 @@ type child struct {
 	decoder *json.Decoder
 }
 
+// ownBinary is this program.
+const ownBinary = "/proc/self/exe"
+
 // startChild runs this program again in a role, for so long at most.
 func startChild(role string, life time.Duration) (*child, error) {
-	command := exec.Command("/proc/self/exe")
+	return startBinary(ownBinary, role, life)
+}
+
+// startBinary runs this program, or another build of it, in a role.
+func startBinary(binary, role string, life time.Duration) (*child, error) {
+	command := exec.Command(binary)
 	command.Env = append(os.Environ(), roleVariable+"="+role, lifeVariable+"="+life.String())
 	command.Stderr = os.Stderr
 	input, err := command.StdinPipe()

@@ -62,7 +62,7 @@ func acceptIdle(listener int, accepted *atomic.Int64) error {
 			return fmt.Errorf("wait for a connection: %w", err)
 		}
 		fd, err := accept(listener, unix.SOCK_CLOEXEC)
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			continue
 		}
 		if err != nil {

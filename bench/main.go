@@ -24,6 +24,7 @@ type options struct {
 	connections int
 	profile     string
 	json        string
+	against     []variant // receivers of other builds of this program
 }
 
 // scenario is one question and the way to its answer.
@@ -112,8 +113,20 @@ func parse(arguments []string) ([]scenario, options, error) {
 	flags.DurationVar(&opts.window, "window", 2*time.Second, "how long one measurement takes")
 	flags.DurationVar(&opts.warmUp, "warmup", 500*time.Millisecond, "how long traffic runs before a measurement")
 	flags.IntVar(&opts.connections, "connections", 50_000, "how many idle connections are opened")
-	flags.StringVar(&opts.profile, "cpuprofile", "", "storm: write processor profiles of the receiver to `FILE`.metrics and FILE.logs")
+	flags.StringVar(&opts.profile, "cpuprofile", "", "storm: write processor profiles of the receiver to `FILE`.metrics and FILE.metrics+flowlogs")
 	flags.StringVar(&opts.json, "json", "", "write the results to `FILE` as well")
+	flags.Func("against", "storm, bulk: compare with the receiver of another build of this program, as `NAME=FILE` (may be repeated)",
+		func(value string) error {
+			name, file, found := strings.Cut(value, "=")
+			if !found {
+				return errors.New("must be NAME=FILE")
+			}
+			if _, err := os.Stat(file); err != nil {
+				return err
+			}
+			opts.against = append(opts.against, variant{name, &receiverOrder{Binary: file}})
+			return nil
+		})
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "Usage: go run ./bench [SCENARIO...] [FLAG...]   (as root; all scenarios if none is named)")
 		for _, s := range scenarios() {

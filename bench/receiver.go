@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,21 @@ type receiverOrder struct {
 	Logs    bool           // whether there is a logs pipeline
 	Inspect bool           // look into every flow record, which costs; else they are only counted
 	Profile string         // file for a processor profile
+	Binary  string         // another build of this program whose receiver is to run; empty: this one
+}
+
+// startReceiverChild starts a receiver in a process of its own.
+func startReceiverChild(order *receiverOrder, life time.Duration) (*child, error) {
+	binary := cmp.Or(order.Binary, ownBinary)
+	process, err := startBinary(binary, receiverName, life)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := call[none](process, "start", order); err != nil {
+		process.stop()
+		return nil, err
+	}
+	return process, nil
 }
 
 // receiverUsage is what the receiver's process has used so far, and what the receiver says of itself.

@@ -25,12 +25,12 @@ type variant struct {
 	order *receiverOrder
 }
 
-func stormVariants() []variant {
-	return []variant{
+func stormVariants(opts options) []variant {
+	return append([]variant{
 		{"without", nil},
 		{"metrics", &receiverOrder{}},
 		{"metrics + flow logs", &receiverOrder{Config: flowLogs(), Logs: true}},
-	}
+	}, opts.against...)
 }
 
 func flowLogs() map[string]any { return map[string]any{"tcp::flow_logs": true} }
@@ -67,13 +67,10 @@ func stormWindow(traffic stormOrder, settings map[string]string, order *receiver
 	w := &window{}
 	var receiver *child
 	if order != nil {
-		if receiver, err = startChild(receiverName, life); err != nil {
+		if receiver, err = startReceiverChild(order, life); err != nil {
 			return nil, err
 		}
 		defer receiver.stop()
-		if _, err := call[none](receiver, "start", order); err != nil {
-			return nil, err
-		}
 	}
 	server, err := ns.start(stormServerName, life)
 	if err != nil {
@@ -165,7 +162,7 @@ func runStorm(opts options, r *report) error {
 		WarmUp: opts.warmUp, Window: opts.window,
 		Concurrency: stormConcurrency, Addresses: stormAddresses,
 	}
-	variants := stormVariants()
+	variants := stormVariants(opts)
 	rates := make([][][]float64, len(variants)) // by variant and round
 	windows := make([][]*window, len(variants))
 	complete := completeness{}
@@ -174,10 +171,11 @@ func runStorm(opts options, r *report) error {
 			rates[i] = append(rates[i], nil)
 		}
 		for _, i := range mirrored(len(variants)) {
-			order := variants[i].order
+			v := variants[i]
+			order := v.order
 			if order != nil && opts.profile != "" && round == 0 {
 				profiled := *order
-				profiled.Profile = opts.profile + "." + []string{"", "metrics", "logs"}[i]
+				profiled.Profile = opts.profile + "." + strings.ReplaceAll(v.name, " ", "")
 				order = &profiled
 			}
 			w, err := stormWindow(traffic, namespaceSettings(true), order)
@@ -186,16 +184,21 @@ func runStorm(opts options, r *report) error {
 			}
 			rates[i][round] = append(rates[i][round], w.client.PerSecond)
 			windows[i] = append(windows[i], w)
-			if order != nil {
+			if order != nil && order.Binary == "" {
 				complete.add(w, false)
 			}
 		}
 		r.progress("round %d: connections/s %s", round+1, roundText(variants, rates, round))
 	}
 
-	statistics, err := stormWithStatistics(traffic, r, &complete)
+	statistics, err := stormWithStatistics(traffic, "", r, &complete)
 	if err != nil {
 		return err
+	}
+	for _, other := range opts.against {
+		if _, err := stormWithStatistics(traffic, other.order.Binary, r, &complete); err != nil {
+			return err
+		}
 	}
 	reportStorm(r, variants, rates, windows)
 	throughput := spreadOf(ratios(rates[1], rates[0]))
@@ -205,7 +208,7 @@ func runStorm(opts options, r *report) error {
 	r.target("connections and bytes seen", "exactly those made", complete.text(), len(complete.differences) == 0)
 	r.target("lost events", "0", complete.lostText(), complete.lost == 0)
 	r.target("BPF time per connection, both ends", "< 3 us", fmt.Sprintf("%.2f us", statistics), statistics < 3)
-	for i, v := range variants[1:] {
+	for i, v := range variants[1:3] {
 		spent := processorPerConnection(windows[i+1])
 		r.target("processor time of the receiver per connection, "+v.name, "< 5 us", spent.format("%.2f")+" us", spent.Median < 5)
 	}
@@ -291,14 +294,16 @@ func reportStorm(r *report, variants []variant, rates [][][]float64, windows [][
 
 // stormWithStatistics has the kernel account for the programs' time, in windows of their own because that costs, and
 // looks into every flow record.
-func stormWithStatistics(traffic stormOrder, r *report, complete *completeness) (microseconds float64, err error) {
+func stormWithStatistics(traffic stormOrder, binary string, r *report, complete *completeness) (microseconds float64, err error) {
 	config := flowLogs()
 	config["kernel::program_stats"] = true
-	w, err := stormWindow(traffic, namespaceSettings(true), &receiverOrder{Config: config, Logs: true, Inspect: true})
+	w, err := stormWindow(traffic, namespaceSettings(true), &receiverOrder{Config: config, Logs: true, Inspect: true, Binary: binary})
 	if err != nil {
 		return 0, err
 	}
-	complete.add(w, true)
+	if binary == "" {
+		complete.add(w, true)
+	}
 	var rows [][]string
 	total := time.Duration(0)
 	for _, name := range slices.Sorted(maps.Keys(w.after.Programs)) {
@@ -316,7 +321,7 @@ func stormWithStatistics(traffic stormOrder, r *report, complete *completeness) 
 		})
 	}
 	rows = append(rows, []string{"all", "", "", fmt.Sprintf("%.3f", w.perConnection(total))})
-	r.table("BPF programs, by the kernel's statistics (both ends of a connection)",
+	r.table(strings.TrimSpace("BPF programs, by the kernel's statistics (both ends of a connection) "+binary),
 		[]string{"program", "runs per connection", "ns per run", "us per connection"}, rows)
 	return w.perConnection(total), nil
 }

@@ -108,7 +108,7 @@ func (s *stormServer) run() error {
 func (s *stormServer) accept(listener int) error {
 	for range 64 {
 		fd, err := accept(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		if err == unix.EAGAIN {
+		if errors.Is(err, unix.EAGAIN) {
 			return nil
 		}
 		if err != nil {
@@ -218,13 +218,16 @@ func (c *stormClient) run() (stormResult, error) {
 		if c.result.PerSecond == 0 && !now.Before(end) {
 			c.result.PerSecond = float64(c.result.Connections-countAtStart) / now.Sub(measuredFrom).Seconds()
 		}
-		if now.Before(end) {
+		switch {
+		case now.Before(end):
 			if err := c.connectMore(now.Sub(start)); err != nil {
 				return c.result, err
 			}
-		} else if c.open == 0 {
-			break
-		} else if now.After(patience) {
+		case c.open == 0:
+			user, system, err := processorTime()
+			c.result.Processor = user + system
+			return c.result, err
+		case now.After(patience):
 			return c.result, fmt.Errorf("%d connections got no answer", c.open)
 		}
 		n, err := unix.EpollWait(c.epoll, events, 1)
@@ -237,9 +240,6 @@ func (c *stormClient) run() (stormResult, error) {
 			}
 		}
 	}
-	user, system, err := processorTime()
-	c.result.Processor = user + system
-	return c.result, err
 }
 
 func (c *stormClient) connectMore(elapsed time.Duration) error {
