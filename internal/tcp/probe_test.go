@@ -538,7 +538,7 @@ func TestLossySegmentsAreCountedOnce(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			kerneltest.RequireRoot(t)
-			enter := loseSegments(t, test.attach, 20)
+			enter := loseSegments(t, test.attach, 7, 1000)
 			o := observe(t, nil)
 			client, server := newPuppet(t, enter...), newPuppet(t, enter...)
 			listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
@@ -561,20 +561,34 @@ func TestLossySegmentsAreCountedOnce(t *testing.T) {
 	}
 }
 
-// loseSegments drops one packet in so many of the processes that the returned words wrap.
-func loseSegments(t *testing.T, attach ebpf.AttachType, oneIn int32) []string {
+// loseSegments drops every so manieth packet of at least so many bytes, of the processes that the returned words wrap.
+func loseSegments(t *testing.T, attach ebpf.AttachType, every, leastBytes int32) []string {
 	t.Helper()
 	mount, err := kernel.Cgroup2Mount()
 	require.NoError(t, err)
 	path, err := os.MkdirTemp(mount, "ebpfreceiver-test-")
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, os.Remove(path)) })
+	seen, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, seen.Close()) })
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.CGroupSKB, AttachType: attach, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{
-			asm.FnGetPrandomU32.Call(),
-			asm.Mod.Imm(asm.R0, oneIn),
-			asm.JNE.Imm(asm.R0, 0, "pass"),
+			asm.LoadMem(asm.R6, asm.R1, 0, asm.Word), // __sk_buff.len
+			asm.JLT.Imm(asm.R6, leastBytes, "pass"),
+			asm.StoreImm(asm.RFP, -4, 0, asm.Word),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, -4),
+			asm.LoadMapPtr(asm.R1, seen.FD()),
+			asm.FnMapLookupElem.Call(),
+			asm.JEq.Imm(asm.R0, 0, "pass"),
+			asm.Mov.Imm(asm.R1, 1),
+			asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
+			asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+			asm.Mod.Imm(asm.R1, every),
+			asm.JNE.Imm(asm.R1, 0, "pass"),
+			asm.Mov.Imm(asm.R0, 0),
 			asm.Return(),
 			asm.Mov.Imm(asm.R0, 1).WithSymbol("pass"),
 			asm.Return(),
@@ -593,7 +607,7 @@ func TestRetransmitsOfTheHandshake(t *testing.T) {
 	o := observe(t, nil)
 	server := newPuppet(t)
 	listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
-	client := newPuppet(t, loseSegments(t, ebpf.AttachCGroupInetIngress, 1)...) // no SYN-ACK ever arrives
+	client := newPuppet(t, loseSegments(t, ebpf.AttachCGroupInetIngress, 1, 0)...) // no SYN-ACK ever arrives
 	_, err := client.Do(puppet.Command{
 		Op: "dial", Network: "tcp4", Address: fmt.Sprintf("127.0.0.1:%d", listening.Port), Timeout: 1500 * time.Millisecond,
 	})
@@ -608,7 +622,10 @@ func TestRetransmitsOfTheHandshake(t *testing.T) {
 }
 
 func TestListeners(t *testing.T) {
-	o := observe(t, func(config *Config) { config.SnapshotInterval = 50 * time.Millisecond; config.MetricsInterval = 60 * time.Millisecond })
+	o := observe(t, func(config *Config) {
+		config.SnapshotInterval = 50 * time.Millisecond
+		config.MetricsInterval = 60 * time.Millisecond
+	})
 	client, server := newPuppet(t), newPuppet(t)
 	listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
 	for range 3 { // nobody accepts them
@@ -821,4 +838,6 @@ func (n namespace) command(name string, arguments ...string) *exec.Cmd {
 	return exec.Command(words[0], words[1:]...)
 }
 
-func (n namespace) enter() []string { return []string{"nsenter", "--net=" + filepath.Join("/run/netns", n.name)} }
+func (n namespace) enter() []string {
+	return []string{"nsenter", "--net=" + filepath.Join("/run/netns", n.name)}
+}
