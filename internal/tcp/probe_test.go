@@ -146,10 +146,13 @@ func (o *observer) find(want map[string]any) []map[string]any {
 func (o *observer) wait(count int, want map[string]any) []map[string]any {
 	o.t.Helper()
 	var found []map[string]any
-	require.Eventually(o.t, func() bool {
+	if !assert.Eventually(o.t, func() bool {
 		found = o.find(want)
 		return len(found) >= count
-	}, 10*time.Second, 5*time.Millisecond, "%d records with %v", count, want)
+	}, 10*time.Second, 5*time.Millisecond) {
+		o.t.Fatalf("%d records with %v, there are %d; the probe says %+v; the processes say %+v",
+			count, want, len(found), o.Stats(), o.workloads.Stats())
+	}
 	return found
 }
 

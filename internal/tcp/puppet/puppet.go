@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -220,7 +221,7 @@ func Start(wrapper ...string) (*Puppet, error) {
 	if err != nil {
 		return nil, err
 	}
-	words := append(wrapper, executable)
+	words := append(slices.Clone(wrapper), executable)
 	command := exec.Command(words[0], words[1:]...)
 	command.Env = append(os.Environ(), variable+"=1")
 	command.Stderr = os.Stderr
