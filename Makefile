@@ -61,9 +61,11 @@ test: ## Run unit and kernel tests; without root only the unit tests
 	go build ./...
 	go test -count=1 -p 1 $$(go list ./... | grep -v /test/e2e)
 
+RACE ?= ./receiver/... ./internal/...
+
 .PHONY: race
-race: ## Run the tests under the race detector (needs gcc)
-	CGO_ENABLED=1 go test -count=1 -p 1 -race ./receiver/... ./internal/...
+race: ## Run the tests under the race detector (needs gcc; RACE=packages for some of them)
+	CGO_ENABLED=1 go test -count=1 -p 1 -race $(RACE)
 
 .PHONY: e2e
 e2e: otelcol ## Run the built Collector against curl, Python, nginx and others (needs root)
