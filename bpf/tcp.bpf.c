@@ -90,6 +90,7 @@ struct connection {
 	__u16 resets_sent;
 	__u16 resets_received;
 	__u8 role;
+	__u8 state; /* that the last handled change led to */
 };
 
 /* One report. Addresses are as the socket has them: the first four bytes for AF_INET. */
@@ -429,14 +430,15 @@ static __always_inline int ended(void *ctx, struct tcp_sock *tcp, struct connect
 	return 0;
 }
 
-/* sock:inet_sock_set_state: called with the socket locked, before the new state is stored. */
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state, struct sock *sk, int old_state, int new_state)
+static __always_inline int state_changed(void *ctx, struct sock *sk, int old_state, int new_state, bool again)
 {
 	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct connection *connection;
 
 	if (!tcp)
+		return 0;
+	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (again && connection && connection->state == new_state)
 		return 0;
 
 	switch (new_state) {
@@ -447,35 +449,59 @@ int BPF_PROG(tcp_state, struct sock *sk, int old_state, int new_state)
 			return 0;
 		begin(connection, new_state == TCP_LISTEN ? ROLE_LISTENER : ROLE_CLIENT, bpf_ktime_get_ns(), 0);
 		own(connection, bpf_get_current_task_btf());
-		return 0;
+		break;
 	case TCP_SYN_RECV:
 		/* A clone of the listener: it has the listener's storage unless that was never made. */
 		connection = create(sk);
-		if (connection && connection->role != ROLE_IGNORED)
+		if (!connection)
+			return 0;
+		if (connection->role != ROLE_IGNORED)
 			begin(connection, ROLE_SERVER, bpf_ktime_get_ns(), FLAG_OWNER_INHERITED);
-		return 0;
-	}
-
-	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	if (!connection) {
-		if (new_state == TCP_CLOSE && old_state != TCP_CLOSE)
-			count_loss(LOSS_UNTRACKED);
-		return 0;
+		break;
+	default:
+		if (!connection) {
+			if (again && new_state == TCP_CLOSE && old_state != TCP_CLOSE)
+				count_loss(LOSS_UNTRACKED);
+			return 0;
+		}
 	}
 
 	switch (new_state) {
 	case TCP_ESTABLISHED:
-		return established(tcp, connection);
+		established(tcp, connection);
+		break;
 	case TCP_FIN_WAIT1:
 	case TCP_LAST_ACK:
 		/* The application's close or shutdown. */
 		adopt(connection, sk);
-		return 0;
+		break;
 	case TCP_CLOSE:
 		adopt(connection, sk);
-		return ended(ctx, tcp, connection, old_state);
+		ended(ctx, tcp, connection, old_state);
+		break;
 	}
+	connection->state = new_state;
 	return 0;
+}
+
+/*
+ * sock:inet_sock_set_state: called with the socket locked, before the new state is stored.
+ *
+ * The kernel does not run a program that is running already on the same CPU: a state change in softirq context, of
+ * another socket, that interrupts this program in a task would be lost, and often many at once. So the program is
+ * attached twice. The second one finds that the first one has handled the change, or handles it itself: whichever of
+ * the two was interrupted, the other one runs.
+ */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state, struct sock *sk, int old_state, int new_state)
+{
+	return state_changed(ctx, sk, old_state, new_state, false);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(tcp_state_again, struct sock *sk, int old_state, int new_state)
+{
+	return state_changed(ctx, sk, old_state, new_state, true);
 }
 
 /* tcp:tcp_rcv_space_adjust: a task has read from the socket. The first one serves an accepted connection. */
@@ -616,6 +642,7 @@ static __always_inline void seed(struct tcp_sock *tcp, struct task_struct *task)
 	begin(connection, role, now_ns, FLAG_SEEDED | (state == TCP_SYN_SENT ? 0 : FLAG_OPEN_REPORTED));
 	own(connection, task);
 	connection->reported_ns = now_ns;
+	connection->state = state;
 	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV)
 		find_sequences(tcp, connection);
 	count(tcp, connection, &connection->reported);

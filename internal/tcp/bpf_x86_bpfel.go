@@ -28,7 +28,8 @@ type bpfConnection struct {
 	ResetsSent           uint16
 	ResetsReceived       uint16
 	Role                 uint8
-	_                    [7]byte
+	State                uint8
+	_                    [6]byte
 }
 
 type bpfCounters struct {
@@ -155,6 +156,7 @@ const (
 	bpfProgTcpSeed                = "tcp_seed"
 	bpfProgTcpSnapshot            = "tcp_snapshot"
 	bpfProgTcpState               = "tcp_state"
+	bpfProgTcpStateAgain          = "tcp_state_again"
 	bpfProgTcpSynackRetransmitted = "tcp_synack_retransmitted"
 	bpfVarKeepFlow                = "keep_flow"
 	bpfVarKeepFlowFlags           = "keep_flow_flags"
@@ -214,6 +216,7 @@ type bpfProgramSpecs struct {
 	TcpSeed                *ebpf.ProgramSpec `ebpf:"tcp_seed"`
 	TcpSnapshot            *ebpf.ProgramSpec `ebpf:"tcp_snapshot"`
 	TcpState               *ebpf.ProgramSpec `ebpf:"tcp_state"`
+	TcpStateAgain          *ebpf.ProgramSpec `ebpf:"tcp_state_again"`
 	TcpSynackRetransmitted *ebpf.ProgramSpec `ebpf:"tcp_synack_retransmitted"`
 }
 
@@ -297,6 +300,7 @@ type bpfPrograms struct {
 	TcpSeed                *ebpf.Program `ebpf:"tcp_seed"`
 	TcpSnapshot            *ebpf.Program `ebpf:"tcp_snapshot"`
 	TcpState               *ebpf.Program `ebpf:"tcp_state"`
+	TcpStateAgain          *ebpf.Program `ebpf:"tcp_state_again"`
 	TcpSynackRetransmitted *ebpf.Program `ebpf:"tcp_synack_retransmitted"`
 }
 
@@ -308,6 +312,7 @@ func (p *bpfPrograms) Close() error {
 		p.TcpSeed,
 		p.TcpSnapshot,
 		p.TcpState,
+		p.TcpStateAgain,
 		p.TcpSynackRetransmitted,
 	)
 }

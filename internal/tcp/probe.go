@@ -122,17 +122,18 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 // hook is one kernel program of the probe and what is lost without it.
 type hook struct {
 	program    string
+	again      string // runs after it, for what it missed; empty: none
 	tracepoint string
 	without    string // empty: the probe cannot do without
 }
 
 func hooks() []hook {
 	return []hook{
-		{"tcp_state", "inet_sock_set_state", ""},
-		{"tcp_read", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
-		{"tcp_reset_received", "tcp_receive_reset", "received resets are not counted"},
-		{"tcp_reset_sent", "tcp_send_reset", "sent resets are not counted"},
-		{"tcp_synack_retransmitted", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not counted"},
+		{"tcp_state", "tcp_state_again", "inet_sock_set_state", ""},
+		{"tcp_read", "", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
+		{"tcp_reset_received", "", "tcp_receive_reset", "received resets are not counted"},
+		{"tcp_reset_sent", "", "tcp_send_reset", "sent resets are not counted"},
+		{"tcp_synack_retransmitted", "", "tcp_retransmit_synack", "retransmitted SYN-ACKs are not counted"},
 	}
 }
 
@@ -222,11 +223,7 @@ func (p *Probe) attach() error {
 		attachment, err := kernel.Climb("tcp."+h.tracepoint, kernel.Rung{
 			Name: "tp_btf",
 			Attach: func() (io.Closer, error) {
-				program := p.collection.Programs[h.program]
-				if program == nil {
-					return nil, fmt.Errorf("the kernel has no tracepoint %s", h.tracepoint)
-				}
-				return link.AttachTracing(link.TracingOptions{Program: program})
+				return p.attachHook(h)
 			},
 		})
 		if err != nil {
@@ -247,6 +244,37 @@ func (p *Probe) attach() error {
 	}
 	p.snapshot = snapshot
 	return nil
+}
+
+// attachHook attaches the programs of a hook, in the order in which they are to run.
+func (p *Probe) attachHook(h hook) (io.Closer, error) {
+	var attached links
+	for _, name := range []string{h.program, h.again} {
+		if name == "" {
+			continue
+		}
+		program := p.collection.Programs[name]
+		if program == nil {
+			return nil, errors.Join(fmt.Errorf("the kernel has no tracepoint %s", h.tracepoint), attached.Close())
+		}
+		one, err := link.AttachTracing(link.TracingOptions{Program: program})
+		if err != nil {
+			return nil, errors.Join(err, attached.Close())
+		}
+		attached = append(attached, one)
+	}
+	return attached, nil
+}
+
+// links are closed together.
+type links []link.Link
+
+func (l links) Close() error {
+	var errs []error
+	for _, one := range l {
+		errs = append(errs, one.Close())
+	}
+	return errors.Join(errs...)
 }
 
 // seed takes in the sockets that stood before: their owners come from the open files of all processes.
