@@ -3,11 +3,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -176,10 +175,10 @@ type idleFigures struct {
 	start          time.Duration // how long the receiver took to start
 	memoryGrowth   float64       // MiB
 	heap           float64       // MiB
-	slabGrowth     string        // MiB, of the kernel, where the connections were open before the receiver started
 	snapshots      []float64     // ms
 	seen           int           // sockets in the last snapshot
 	processor      float64       // ms a snapshot
+	program        float64       // ms of the kernel's program in a snapshot, where statistics are on
 	recordsLost    string
 	recordsArrived int
 }
@@ -193,17 +192,22 @@ func runIdle(opts options, r *report) error {
 	defer c.close()
 
 	snapshots := map[string]any{"tcp::snapshot_interval": idleInterval.String()}
-	early, err := observeIdle(snapshots, false, idleInterval, life, func() error { return c.connect(orders) })
+	early, err := observeIdle(receiverOrder{Config: snapshots}, idleInterval, life, func() error { return c.connect(orders) })
 	if err != nil {
 		return err
 	}
-	late, err := observeIdle(snapshots, false, idleInterval, life, nil)
+	seeded := receiverOrder{Config: snapshots}
+	if opts.profile != "" {
+		seeded.Profile = opts.profile + ".idle"
+	}
+	late, err := observeIdle(seeded, idleInterval, life, nil)
 	if err != nil {
 		return err
 	}
 	config := flowLogs()
 	config["tcp::snapshot_interval"] = idleRecordsPeriod.String()
-	records, err := observeIdle(config, true, idleRecordsPeriod, life, nil)
+	config["kernel::program_stats"] = true
+	records, err := observeIdle(receiverOrder{Config: config, Logs: true}, idleRecordsPeriod, life, nil)
 	if err != nil {
 		return err
 	}
@@ -212,15 +216,16 @@ func runIdle(opts options, r *report) error {
 		return []string{
 			name, fmt.Sprint(f.start.Round(time.Millisecond)), fmt.Sprint(f.seen),
 			spreadOf(f.snapshots).format("%.0f"), fmt.Sprintf("%.0f", f.processor),
-			fmt.Sprintf("%.1f", f.memoryGrowth), fmt.Sprintf("%.1f", f.heap), f.slabGrowth,
+			fmt.Sprintf("%.1f", f.memoryGrowth), fmt.Sprintf("%.1f", f.heap),
 		}
 	}
 	r.table(fmt.Sprintf("%d idle connections, both ends on this host", opts.connections),
-		[]string{"receiver", "start", "sockets", "snapshot ms", "processor ms per snapshot", "RSS growth MiB", "heap MiB", "slab growth MiB"},
+		[]string{"receiver", "start", "sockets", "snapshot ms", "processor ms per snapshot", "RSS growth MiB", "heap MiB"},
 		[][]string{
 			row("started before them", early), row("started after them", late), row("with flow logs, after them", records),
 		})
-	r.progress("with flow logs, %d records arrived; lost: %s", records.recordsArrived, records.recordsLost)
+	r.progress("of a snapshot, %.0f ms are in the BPF program that reads the sockets", records.program)
+	r.progress("with flow logs, %d records arrived; lost: %s", records.recordsArrived, cmp.Or(records.recordsLost, "none"))
 	for _, f := range []struct {
 		name string
 		*idleFigures
@@ -233,23 +238,19 @@ func runIdle(opts options, r *report) error {
 }
 
 // observeIdle runs a receiver while connections are open; connect opens them once it runs, unless they are open already.
-func observeIdle(config map[string]any, logs bool, interval, life time.Duration, connect func() error) (*idleFigures, error) {
+func observeIdle(order receiverOrder, interval, life time.Duration, connect func() error) (*idleFigures, error) {
 	receiver, err := startChild(receiverName, life)
 	if err != nil {
 		return nil, err
 	}
 	defer receiver.stop()
-	slabBefore, err := slabBytes()
-	if err != nil {
-		return nil, err
-	}
 	resting, err := call[int](receiver, "rest", none{})
 	if err != nil {
 		return nil, err
 	}
 	figures := &idleFigures{}
 	started := time.Now()
-	if _, err := call[none](receiver, "start", receiverOrder{Config: config, Logs: logs}); err != nil {
+	if _, err := call[none](receiver, "start", order); err != nil {
 		return nil, err
 	}
 	figures.start = time.Since(started)
@@ -270,21 +271,13 @@ func observeIdle(config map[string]any, logs bool, interval, life time.Duration,
 		return nil, err
 	}
 	snapshots := idleSnapshots
-	if logs {
+	if order.Logs {
 		snapshots = 3
 	}
 	time.Sleep(time.Duration(snapshots) * interval)
 	after, err := call[receiverUsage](receiver, "use", none{})
 	if err != nil {
 		return nil, err
-	}
-	slabAfter, err := slabBytes()
-	if err != nil {
-		return nil, err
-	}
-	figures.slabGrowth = "-"
-	if connect == nil {
-		figures.slabGrowth = fmt.Sprintf("%.0f", float64(slabAfter-slabBefore)/(1<<20))
 	}
 	totals, err := call[receiverTotals](receiver, "stop", none{})
 	if err != nil {
@@ -302,26 +295,9 @@ func observeIdle(config map[string]any, logs bool, interval, life time.Duration,
 	figures.processor = float64(spent.Microseconds()) / 1e3 / float64(len(taken))
 	figures.memoryGrowth = float64(after.ResidentBytes-resting) / (1 << 20)
 	figures.heap = float64(after.HeapBytes) / (1 << 20)
+	program := after.Programs["tcp_snapshot"].Time - before.Programs["tcp_snapshot"].Time
+	figures.program = float64(program.Microseconds()) / 1e3 / float64(len(taken))
 	_, figures.recordsLost = lost(after)
 	figures.recordsArrived = totals.RecordCount
 	return figures, nil
-}
-
-// slabBytes is how much the kernel's own objects take.
-func slabBytes() (int, error) {
-	const file = "/proc/meminfo"
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(content)) {
-		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "Slab:" {
-			kibibytes, err := strconv.Atoi(fields[1])
-			if err != nil {
-				return 0, fmt.Errorf("read %s: %w", file, err)
-			}
-			return kibibytes << 10, nil
-		}
-	}
-	return 0, fmt.Errorf("read %s: there is no line Slab", file)
 }

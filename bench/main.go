@@ -113,7 +113,7 @@ func parse(arguments []string) ([]scenario, options, error) {
 	flags.DurationVar(&opts.window, "window", 2*time.Second, "how long one measurement takes")
 	flags.DurationVar(&opts.warmUp, "warmup", 500*time.Millisecond, "how long traffic runs before a measurement")
 	flags.IntVar(&opts.connections, "connections", 50_000, "how many idle connections are opened")
-	flags.StringVar(&opts.profile, "cpuprofile", "", "storm: write processor profiles of the receiver to `FILE`.metrics and FILE.metrics+flowlogs")
+	flags.StringVar(&opts.profile, "cpuprofile", "", "storm, idle: write processor profiles of the receiver to `FILE`.metrics, FILE.metrics+flowlogs and FILE.idle")
 	flags.StringVar(&opts.json, "json", "", "write the results to `FILE` as well")
 	flags.Func("against", "storm, bulk: compare with the receiver of another build of this program, as `NAME=FILE` (may be repeated)",
 		func(value string) error {

@@ -292,36 +292,47 @@ func reportStorm(r *report, variants []variant, rates [][][]float64, windows [][
 		[]string{"receiver", "connections/s", "ratio", "traffic's own", "receiver user", "system", "RSS MiB"}, rows)
 }
 
+// statisticsWindows is how often the programs' time is measured.
+const statisticsWindows = 3
+
 // stormWithStatistics has the kernel account for the programs' time, in windows of their own because that costs, and
 // looks into every flow record.
 func stormWithStatistics(traffic stormOrder, binary string, r *report, complete *completeness) (microseconds float64, err error) {
 	config := flowLogs()
 	config["kernel::program_stats"] = true
-	w, err := stormWindow(traffic, namespaceSettings(true), &receiverOrder{Config: config, Logs: true, Inspect: true, Binary: binary})
-	if err != nil {
-		return 0, err
-	}
-	if binary == "" {
-		complete.add(w, true)
+	runs, nanoseconds, perConnection := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
+	var totals []float64
+	for range statisticsWindows {
+		w, err := stormWindow(traffic, namespaceSettings(true), &receiverOrder{Config: config, Logs: true, Inspect: true, Binary: binary})
+		if err != nil {
+			return 0, err
+		}
+		if binary == "" {
+			complete.add(w, true)
+		}
+		total := time.Duration(0)
+		for name, after := range w.after.Programs {
+			before := w.before.Programs[name]
+			ran, spent := after.Runs-before.Runs, after.Time-before.Time
+			if ran == 0 {
+				continue
+			}
+			total += spent
+			runs[name] = append(runs[name], float64(ran)/float64(w.client.Connections))
+			nanoseconds[name] = append(nanoseconds[name], float64(spent.Nanoseconds())/float64(ran))
+			perConnection[name] = append(perConnection[name], w.perConnection(spent))
+		}
+		totals = append(totals, w.perConnection(total))
 	}
 	var rows [][]string
-	total := time.Duration(0)
-	for _, name := range slices.Sorted(maps.Keys(w.after.Programs)) {
-		before, after := w.before.Programs[name], w.after.Programs[name]
-		runs, spent := after.Runs-before.Runs, after.Time-before.Time
-		if runs == 0 {
-			continue
-		}
-		total += spent
+	for _, name := range slices.Sorted(maps.Keys(runs)) {
 		rows = append(rows, []string{
-			name,
-			fmt.Sprintf("%.2f", float64(runs)/float64(w.client.Connections)),
-			fmt.Sprintf("%.0f", float64(spent.Nanoseconds())/float64(runs)),
-			fmt.Sprintf("%.3f", w.perConnection(spent)),
+			name, fmt.Sprintf("%.2f", median(runs[name])),
+			spreadOf(nanoseconds[name]).format("%.0f"), spreadOf(perConnection[name]).format("%.3f"),
 		})
 	}
-	rows = append(rows, []string{"all", "", "", fmt.Sprintf("%.3f", w.perConnection(total))})
+	rows = append(rows, []string{"all", "", "", spreadOf(totals).format("%.3f")})
 	r.table(strings.TrimSpace("BPF programs, by the kernel's statistics (both ends of a connection) "+binary),
 		[]string{"program", "runs per connection", "ns per run", "us per connection"}, rows)
-	return w.perConnection(total), nil
+	return median(totals), nil
 }
