@@ -185,10 +185,10 @@ func do(t *testing.T, p *puppet.Puppet, command puppet.Command) puppet.Answer {
 
 // pair is a connection between two puppets.
 type pair struct {
-	client, server                   *puppet.Puppet
-	clientID, serverID, listener     int
-	clientPort, serverPort           int
-	network, listenAddress, dialHost string
+	client, server               *puppet.Puppet
+	clientID, serverID, listener int
+	clientPort, serverPort       int
+	network, dialHost            string
 }
 
 func connect(t *testing.T, network, listenHost, dialHost string) *pair {
