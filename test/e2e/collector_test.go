@@ -68,7 +68,8 @@ func startCollector(t *testing.T, how setup) *collector {
 	c.process = start(t, "collector", slices.Concat(how.wrapper, []string{built.collector, "--config", config}))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the Collector's files are in %s", directory)
+			t.Logf("the Collector's files are in %s; what it lost, and programs that the kernel did not run:\n%s%s",
+				directory, c.losses(), c.misses())
 		}
 	})
 	require.Eventually(t, func() bool {
@@ -112,6 +113,7 @@ service:
 // shutdown ends the Collector as a service manager does, and waits for its last words.
 func (c *collector) shutdown(t *testing.T) {
 	t.Helper()
+	time.Sleep(100 * time.Millisecond) // the Collector is healthy before it listens to signals
 	c.stop(t, syscall.SIGTERM)
 }
 
@@ -124,6 +126,44 @@ func (c *collector) ownMetrics(t *testing.T) string {
 	text, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	return string(text)
+}
+
+// losses are the lines of the internal telemetry that tell of lost events.
+func (c *collector) losses() string {
+	response, err := http.Get(c.telemetry)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err.Error() + "\n"
+	}
+	return matchingLines(string(text), "otelcol_receiver_ebpf_events")
+}
+
+// misses are the lines of the file descriptors' information that tell of events at which a program was not run, because
+// it was running already on the same CPU.
+func (c *collector) misses() string {
+	var misses strings.Builder
+	descriptions, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", c.pid()))
+	for _, description := range descriptions {
+		content, _ := os.ReadFile(description)
+		if strings.Contains(string(content), "prog_id") {
+			misses.WriteString(matchingLines(string(content), "recursion_misses"))
+		}
+	}
+	return misses.String()
+}
+
+func matchingLines(text, prefix string) string {
+	var matching strings.Builder
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, prefix) {
+			matching.WriteString(line)
+		}
+	}
+	return matching.String()
 }
 
 // validate checks a configuration with the Collector's own command and returns what it says.

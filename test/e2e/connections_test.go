@@ -13,9 +13,9 @@ import (
 )
 
 // assertEnd compares the record of one end of a connection with what the program there counted.
-func assertEnd(t *testing.T, e *exports, role string, clientsPort int, own account) flow {
+func assertEnd(t *testing.T, e *exports, role string, serversPort, clientsPort int, own account) flow {
 	t.Helper()
-	end := e.only(t, clientPort(clientsPort), func(f flow) bool { return f.role() == role }, ends)
+	end := e.only(t, connection(clientsPort, serversPort), func(f flow) bool { return f.role() == role }, ends)
 	where := fmt.Sprintf("%s of the connection from port %d", role, clientsPort)
 	assert.Equal(t, "network.flow", end.event, where)
 	assert.Equal(t, own.Sent, end.number("tcp.sent.bytes"), where)
@@ -52,7 +52,7 @@ func TestPrograms(t *testing.T) {
 			c.waitFlows(t, 2*len(sizes), serverPort(port), ends)
 
 			for _, own := range clientAccounts {
-				end := assertEnd(t, c.exports, "client", own.LocalPort, own)
+				end := assertEnd(t, c.exports, "client", port, own.LocalPort, own)
 				assert.Equal(t, test.networkType, end.text("network.type"))
 				assert.Equal(t, test.peerAddress, end.text("server.address"))
 				assert.Equal(t, test.peerAddress, end.text("network.peer.address"))
@@ -63,7 +63,7 @@ func TestPrograms(t *testing.T) {
 			}
 			path := executable(t, server.pid())
 			for _, own := range serverAccounts {
-				end := assertEnd(t, c.exports, "server", own.PeerPort, own)
+				end := assertEnd(t, c.exports, "server", port, own.PeerPort, own)
 				assert.Equal(t, test.networkType, end.text("network.type"))
 				assert.Equal(t, test.peerAddress, end.text("client.address"))
 				assert.Equal(t, path, end.text("process.executable.path"))
@@ -89,11 +89,11 @@ func TestPythonWebServer(t *testing.T) {
 	for range 20 {
 		request, err := fetch(url)
 		require.NoError(t, err)
-		c.waitFlows(t, 2, clientPort(request.LocalPort), ends)
-		client := c.only(t, clientPort(request.LocalPort), role("client"), ends)
+		c.waitFlows(t, 2, connection(request.LocalPort, port), ends)
+		client := c.only(t, connection(request.LocalPort, port), role("client"), ends)
 		assert.Equal(t, request.sent(), client.number("tcp.sent.bytes"))
 		assert.Equal(t, request.received(), client.number("tcp.received.bytes"))
-		accepted := c.only(t, clientPort(request.LocalPort), role("server"), ends)
+		accepted := c.only(t, connection(request.LocalPort, port), role("server"), ends)
 		assert.Equal(t, request.received(), accepted.number("tcp.sent.bytes"))
 		assert.Equal(t, request.sent(), accepted.number("tcp.received.bytes"))
 		assert.Equal(t, server.pid(), accepted.number("process.pid"))

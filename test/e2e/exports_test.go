@@ -217,8 +217,9 @@ func serverPort(port int) func(flow) bool {
 	return func(f flow) bool { return f.number("server.port") == port }
 }
 
-func clientPort(port int) func(flow) bool {
-	return func(f flow) bool { return f.number("client.port") == port }
+// connection matches one connection: of several at a time, the ports of its two ends together are its own.
+func connection(client, server int) func(flow) bool {
+	return func(f flow) bool { return f.number("client.port") == client && f.number("server.port") == server }
 }
 
 func role(name string) func(flow) bool {

@@ -100,7 +100,7 @@ func TestKilledCollector(t *testing.T) {
 	own := client.account(t, "connected")
 	client.tell(t, "1000")
 	client.account(t, "answered")
-	first.waitFlows(t, 2, clientPort(own.LocalPort), snapshots)
+	first.waitFlows(t, 2, connection(own.LocalPort, port), snapshots)
 
 	held := holds(t, first.pid())
 	require.NotEmpty(t, held.programs)
@@ -118,14 +118,14 @@ func TestKilledCollector(t *testing.T) {
 	client.account(t, "answered")
 	require.NoError(t, client.input.Close())
 	closed, accepted := client.account(t, "closed"), server.account(t, "closed")
-	second.waitFlows(t, 2, clientPort(own.LocalPort), ends)
+	second.waitFlows(t, 2, connection(own.LocalPort, port), ends)
 	for role, own := range map[string]account{"client": closed, "server": accepted} {
-		end := assertEnd(t, second.exports, role, closed.LocalPort, own)
+		end := assertEnd(t, second.exports, role, port, closed.LocalPort, own)
 		assert.True(t, end.is("network.flow.preexisting"), role)
 	}
 	second.shutdown(t)
 	sent := 0
-	for _, report := range second.flows(t, clientPort(own.LocalPort), role("client")) {
+	for _, report := range second.flows(t, connection(own.LocalPort, port), role("client")) {
 		sent += report.number("tcp.sent.bytes.delta")
 	}
 	assert.Equal(t, 30, sent, "what the first Collector reported is not reported again")

@@ -67,10 +67,10 @@ func TestNetworkNamespaces(t *testing.T) {
 			client.tell(t, strconv.Itoa(test.clientBytes))
 			require.NoError(t, client.input.Close())
 			own, accepted := client.account(t, "closed"), server.account(t, "closed")
-			c.waitFlows(t, 2, serverPort(port), clientPort(own.LocalPort), ends)
+			c.waitFlows(t, 2, connection(own.LocalPort, port), ends)
 
-			from := assertEnd(t, c.exports, "client", own.LocalPort, own)
-			to := assertEnd(t, c.exports, "server", own.LocalPort, accepted)
+			from := assertEnd(t, c.exports, "client", port, own.LocalPort, own)
+			to := assertEnd(t, c.exports, "server", port, own.LocalPort, accepted)
 			assert.Equal(t, test.serverBytes, to.number("tcp.sent.bytes"))
 			assert.Equal(t, test.client.inode, from.number("network.namespace.id"))
 			assert.Equal(t, inside.inode, to.number("network.namespace.id"))

@@ -142,7 +142,7 @@ func TestCurlAndNginx(t *testing.T) {
 		require.Equal(t, payload.fromServer, logged.Sent, where)
 		require.Equal(t, payload.fromClient, logged.Received, where)
 
-		client := c.only(t, clientPort(request.LocalPort), role("client"), ends)
+		client := c.only(t, connection(request.LocalPort, server.port), role("client"), ends)
 		assert.Equal(t, request.sent(), client.number("tcp.sent.bytes"), where)
 		assert.Equal(t, request.received(), client.number("tcp.received.bytes"), where)
 		assert.Equal(t, request.pid, client.number("process.pid"), where)
@@ -154,7 +154,7 @@ func TestCurlAndNginx(t *testing.T) {
 		assert.LessOrEqual(t, latency, request.TimeConnect, "%s: curl waited no longer than this for the connection", where)
 		assert.NotContains(t, client.fields, "error.type", where)
 
-		accepted := c.only(t, clientPort(request.LocalPort), role("server"), ends)
+		accepted := c.only(t, connection(request.LocalPort, server.port), role("server"), ends)
 		assert.Equal(t, logged.Sent, accepted.number("tcp.sent.bytes"), where)
 		assert.Equal(t, logged.Received, accepted.number("tcp.received.bytes"), where)
 		assert.Equal(t, logged.PID, accepted.number("process.pid"), "%s: the worker that nginx logged", where)
@@ -198,7 +198,7 @@ func TestManyShortPrograms(t *testing.T) {
 	close(results)
 	c.waitFlows(t, programs, serverPort(server.port), role("client"), ends)
 	for result := range results {
-		client := c.only(t, clientPort(result.LocalPort), role("client"), ends)
+		client := c.only(t, connection(result.LocalPort, server.port), role("client"), ends)
 		assert.Equal(t, result.pid, client.number("process.pid"))
 		assert.Equal(t, curlPath, client.text("process.executable.path"), "pid %d", result.pid)
 		assert.Equal(t, "curl", client.resource.text("process.executable.name"), "pid %d", result.pid)

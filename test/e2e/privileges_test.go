@@ -53,9 +53,9 @@ func TestLeastPrivileges(t *testing.T) {
 	accounts := exchange(t, inPython, "127.0.0.1", port, 100, 200)
 	c.waitFlows(t, 4, serverPort(port), ends)
 	for _, own := range accounts {
-		end := assertEnd(t, c.exports, "client", own.LocalPort, own)
+		end := assertEnd(t, c.exports, "client", port, own.LocalPort, own)
 		assert.Contains(t, end.text("process.executable.path"), "python3", "started later: the kernel told its path")
-		accepted := c.only(t, clientPort(own.LocalPort), role("server"), ends)
+		accepted := c.only(t, connection(own.LocalPort, port), role("server"), ends)
 		assert.Equal(t, server.pid(), accepted.number("process.pid"))
 		assert.Equal(t, "peer", accepted.resource.text("process.executable.name"))
 	}

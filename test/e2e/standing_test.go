@@ -20,18 +20,18 @@ func TestStandingConnection(t *testing.T) {
 	c := startCollector(t, setup{})
 	client.tell(t, "700")
 	client.account(t, "answered")
-	c.waitFlows(t, 2, clientPort(own.LocalPort), role("client"), snapshots)
+	c.waitFlows(t, 2, connection(own.LocalPort, port), role("client"), snapshots)
 	client.tell(t, "11")
 	require.NoError(t, client.input.Close())
 	client.account(t, "answered")
 	closed := client.account(t, "closed")
 	require.Equal(t, 5711, closed.Sent)
 	accepted := server.account(t, "closed")
-	c.waitFlows(t, 2, clientPort(own.LocalPort), ends)
+	c.waitFlows(t, 2, connection(own.LocalPort, port), ends)
 
 	for _, end := range []flow{
-		assertEnd(t, c.exports, "client", own.LocalPort, closed),
-		assertEnd(t, c.exports, "server", own.LocalPort, accepted),
+		assertEnd(t, c.exports, "client", port, own.LocalPort, closed),
+		assertEnd(t, c.exports, "server", port, own.LocalPort, accepted),
 	} {
 		assert.True(t, end.is("network.flow.preexisting"))
 		assert.False(t, end.has("network.flow.start"), "nobody saw it")
@@ -44,7 +44,7 @@ func TestStandingConnection(t *testing.T) {
 		sent, received int
 	}{{"client", 711, 2 * 711}, {"server", 2 * 711, 711}} {
 		sent, received := 0, 0
-		for _, report := range c.flows(t, clientPort(own.LocalPort), role(side.role)) {
+		for _, report := range c.flows(t, connection(own.LocalPort, port), role(side.role)) {
 			sent += report.number("tcp.sent.bytes.delta")
 			received += report.number("tcp.received.bytes.delta")
 		}

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -128,6 +129,25 @@ func TestTwoCollectors(t *testing.T) {
 		assertTotals(t, first.exports, port, result.connections, result.sent, result.received)
 		assertTotals(t, second.exports, port, result.connections, result.sent, result.received)
 	}
+}
+
+// What else happens in the kernel disturbs nothing: here, other programs are attached to the same hooks and detached
+// again, which interrupts ours in the middle of a state change, and timers then change the state of other sockets.
+func TestInterruptions(t *testing.T) {
+	c := startCollector(t, setup{})
+	_, port := serve(t, inGo, "127.0.0.1")
+	const rounds, each = 5, 3000
+	for range rounds {
+		client := start(t, "client", inGo(t, "each", "127.0.0.1", port))
+		client.tell(t, strings.TrimSuffix(strings.Repeat("0\n", each), "\n"))
+		require.NoError(t, client.input.Close())
+		startCollector(t, setup{receivers: map[string]string{"ebpf": " {}"}}).shutdown(t)
+		client.accounts(t, "closed", each)
+		client.wait(t)
+	}
+	c.waitFlows(t, 2*rounds*each, serverPort(port), ends)
+	c.shutdown(t)
+	assertTotals(t, c.exports, port, rounds*each, 0, 0)
 }
 
 // The Collector's own connections are not reported: its exports would cause exports.
