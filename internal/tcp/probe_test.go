@@ -103,6 +103,7 @@ func (o *observer) takeLogs(_ context.Context, logs plog.Logs) error {
 		for _, scope := range resource.ScopeLogs().All() {
 			for _, record := range scope.LogRecords().All() {
 				assert.Equal(o.t, EventFlow, record.EventName())
+				assert.NotEmpty(o.t, record.Body().Str())
 				o.records = append(o.records, record.Attributes().AsRaw())
 			}
 		}
@@ -145,15 +146,14 @@ func (o *observer) find(want map[string]any) []map[string]any {
 // wait gives the records that have all the attributes once there are so many.
 func (o *observer) wait(count int, want map[string]any) []map[string]any {
 	o.t.Helper()
-	var found []map[string]any
-	if !assert.Eventually(o.t, func() bool {
-		found = o.find(want)
-		return len(found) >= count
-	}, 10*time.Second, 5*time.Millisecond) {
-		o.t.Fatalf("%d records with %v, there are %d; the probe says %+v; the processes say %+v",
-			count, want, len(found), o.Stats(), o.workloads.Stats())
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if found := o.find(want); len(found) >= count {
+			return found
+		}
 	}
-	return found
+	o.t.Fatalf("%d records with %v, there are %d; the probe says %+v; the processes say %+v",
+		count, want, len(o.find(want)), o.Stats(), o.workloads.Stats())
+	return nil
 }
 
 func (o *observer) sums() map[string]int64 {

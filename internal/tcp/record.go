@@ -3,6 +3,8 @@
 package tcp
 
 import (
+	"net/netip"
+	"strconv"
 	"time"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -54,10 +56,46 @@ func (r *records) add(f *flow, owner *workload.Workload, clock *kernel.Clock, ob
 	record.SetTimestamp(pcommon.NewTimestampFromTime(clock.Wall(f.TimeNs)))
 	record.SetObservedTimestamp(pcommon.NewTimestampFromTime(observed))
 	record.SetSeverityNumber(plog.SeverityNumberInfo)
+	record.Body().SetStr(f.summary(owner))
 	attributes := record.Attributes()
 	attributes.EnsureCapacity(56)
 	f.describe(attributes, owner, clock)
 	r.count++
+}
+
+// summary is the report in one line for people: curl client 192.0.2.1:40000 -> 192.0.2.2:443 closed, ....
+func (f *flow) summary(owner *workload.Workload) string {
+	line := make([]byte, 0, 192)
+	line = append(line, owner.ExecutableName...)
+	line = append(line, ' ')
+	line = append(line, roleName(f.role())...)
+	line = append(line, ' ')
+	client := netip.AddrPortFrom(f.local(), f.LocalPort)
+	server := netip.AddrPortFrom(f.peer(), f.PeerPort)
+	if f.role() == bpfFlowRoleROLE_SERVER {
+		client, server = server, client
+	}
+	line = client.AppendTo(line)
+	line = append(line, " -> "...)
+	line = server.AppendTo(line)
+	switch errorType := f.errorType(); {
+	case f.failed():
+		line = append(append(line, " failed: "...), errorType...)
+		return string(line)
+	case f.kind() == bpfFlowKindFLOW_SNAPSHOT:
+		line = append(line, " open"...)
+	case errorType != "":
+		line = append(append(line, " broken: "...), errorType...)
+	default:
+		line = append(line, " closed"...)
+	}
+	line = strconv.AppendUint(append(line, ", sent "...), f.Total.SentBytes, 10)
+	line = strconv.AppendUint(append(line, " B, received "...), f.Total.ReceivedBytes, 10)
+	line = append(line, " B"...)
+	if duration, ok := f.duration(); ok {
+		line = append(append(line, ", "...), duration.Round(time.Microsecond).String()...)
+	}
+	return string(line)
 }
 
 // describe writes every field of a report. What is not known is not written.

@@ -210,20 +210,22 @@ const (
 	tableEnd   = "<!-- end -->\n"
 )
 
-// The reference in README.md is what the schema says.
+// The reference in the project's README.md and in the component's is what the schema says.
 func TestREADMEHasTheConfigurationReference(t *testing.T) {
 	root := readSchema(t)
 	var table strings.Builder
 	table.WriteString("| Key | Type | Default | Meaning |\n| --- | ---- | ------- | ------- |\n")
 	writeRows(&table, root, root, "")
 
-	content, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	_, rest, found := strings.Cut(string(content), tableStart)
-	require.True(t, found, "README.md lacks the line %q", tableStart)
-	actual, _, found := strings.Cut(rest, tableEnd)
-	require.True(t, found, "README.md lacks the line %q", tableEnd)
-	require.Equal(t, table.String(), actual, "put this between the marks:\n%s", table.String())
+	for _, path := range []string{"README.md", "../../README.md"} {
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		_, rest, found := strings.Cut(string(content), tableStart)
+		require.True(t, found, "%s lacks the line %q", path, tableStart)
+		actual, _, found := strings.Cut(rest, tableEnd)
+		require.True(t, found, "%s lacks the line %q", path, tableEnd)
+		require.Equal(t, table.String(), actual, "put this between the marks of %s:\n%s", path, table.String())
+	}
 }
 
 func writeRows(table *strings.Builder, root, schema *schemaNode, prefix string) {
