@@ -173,13 +173,16 @@ func runBulk(opts options, r *report) error {
 			rates[i] = append(rates[i], nil)
 		}
 		for _, i := range mirrored(len(variants)) {
-			sent, different, err := bulkWindow(traffic, variants[i].order)
+			v := variants[i]
+			sent, different, err := bulkWindow(traffic, v.order)
 			if err != nil {
 				return err
 			}
 			rates[i][round] = append(rates[i][round], sent.BytesPerSecond)
 			all[i] = append(all[i], sent.BytesPerSecond*8/1e9)
-			differences = append(differences, different...)
+			if v.order != nil && v.order.Binary == "" {
+				differences = append(differences, different...)
+			}
 		}
 		r.progress("round %d: ratio %.4f", round+1, sum(rates[1][round])/sum(rates[0][round]))
 	}
