@@ -34,10 +34,13 @@ type MapUsage struct {
 }
 
 // ProgramStats is the kernel's own account of one BPF program (bpf_prog_info run_time_ns and run_cnt).
-// Both are zero unless run-time statistics are enabled (sysctl kernel.bpf_stats_enabled, or Options.ProgramStats).
+// Run time and count are zero unless run-time statistics are enabled (sysctl kernel.bpf_stats_enabled, or Options.ProgramStats).
 type ProgramStats struct {
 	Probe    string
 	Program  string
 	RunTime  time.Duration
 	RunCount uint64
+	// Misses is how often the kernel did not run the program because it was running already on the same CPU, where an
+	// interrupt came between (bpf_prog_info recursion_misses, since 5.12).
+	Misses uint64
 }

@@ -25,6 +25,7 @@ func ProgramStatistics(probe string, collection *ebpf.Collection) []ProgramStats
 			Program:  name,
 			RunTime:  account.Runtime,
 			RunCount: account.RunCount,
+			Misses:   account.RecursionMisses,
 		})
 	}
 	return statistics

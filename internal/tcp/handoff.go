@@ -4,7 +4,9 @@ package tcp
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -75,12 +77,30 @@ func (h *handoff) insistLogs(ctx context.Context, logs plog.Logs) {
 	}
 }
 
-// close waits until the consumers have taken what was offered; when ctx ends first, it cancels their calls.
-func (h *handoff) close(ctx context.Context) {
+// close waits until the consumers have taken what was offered; when ctx ends first, it cancels their calls. A consumer
+// that does not heed that is left behind.
+func (h *handoff) close(ctx context.Context) error {
 	close(h.metrics)
 	close(h.logs)
-	stop := context.AfterFunc(ctx, h.cancel)
-	h.done.Wait()
-	stop()
+	defer h.cancel()
+	finished := make(chan struct{})
+	go func() {
+		h.done.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+		return nil
+	case <-ctx.Done():
+	}
 	h.cancel()
+	select {
+	case <-finished:
+		return nil
+	case <-time.After(cancelPatience):
+		return fmt.Errorf("stop the TCP probe's hand-over: a consumer has not returned %s after its call was cancelled", cancelPatience)
+	}
 }
+
+// cancelPatience is how long a consumer may take to notice that its call was cancelled.
+const cancelPatience = time.Second

@@ -169,9 +169,9 @@ func (p *Probe) Shutdown(ctx context.Context) error {
 		p.logger.Warn("Wake the TCP probe for its end", zap.Error(err))
 	}
 	p.done.Wait()
-	p.handoff.close(ctx)
+	err := p.handoff.close(ctx)
 	p.handoff = nil
-	return p.release()
+	return errors.Join(err, p.release())
 }
 
 func (p *Probe) load() error {
@@ -548,6 +548,9 @@ func (p *Probe) Stats() kernel.Stats {
 	used, capacity := p.reader.Usage()
 	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
 	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)
+	stats.Losses = append(stats.Losses, kernel.LossCount{
+		Probe: ProbeName, Reason: "program_busy", Count: missed(stats.Programs),
+	})
 	losses, err := kernel.ReadLosses(ProbeName, p.collection.Maps["losses"], lossReasons[:])
 	if err != nil {
 		p.logger.Error("Read what the TCP probe lost", zap.Error(err))
@@ -557,6 +560,19 @@ func (p *Probe) Stats() kernel.Stats {
 		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "unreadable_event", Count: lost})
 	}
 	return stats
+}
+
+// missed counts the events that a program would have told of, had it not been running already. State changes have a
+// second program for that, and who reads from a connection is asked again at the next read.
+func missed(programs []kernel.ProgramStats) uint64 {
+	var count uint64
+	for _, program := range programs {
+		switch program.Program {
+		case "tcp_reset_received", "tcp_reset_sent", "tcp_synack_retransmitted":
+			count += program.Misses
+		}
+	}
+	return count
 }
 
 // lossReasons names the reasons of bpf/include/loss.h in the receiver's telemetry.

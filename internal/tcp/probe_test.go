@@ -778,6 +778,21 @@ func TestAConsumerThatNeverReturnsDoesNotKeepTheProbeFromStopping(t *testing.T) 
 	assert.Less(t, time.Since(start), 5*time.Second)
 }
 
+func TestAConsumerThatIgnoresItsContextIsLeftBehind(t *testing.T) {
+	o := prepare(t, func(config *Config) { config.MetricsInterval = 30 * time.Millisecond })
+	release := make(chan struct{})
+	o.sinks.Metrics = func(context.Context, pmetric.Metrics) error {
+		<-release
+		return nil
+	}
+	require.NoError(t, o.Start())
+	storm(t, 5)
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	require.ErrorContains(t, o.Shutdown(ctx), "has not returned")
+	close(release)
+}
+
 func TestAKernelWithoutAHook(t *testing.T) {
 	o := prepare(t, nil)
 	for i := range o.hooks {
