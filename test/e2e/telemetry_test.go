@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -97,4 +98,23 @@ func TestOwnTelemetry(t *testing.T) {
 	seconds, _ := total("program_run_time", "probe", "tcp", "program", "tcp_state")
 	assert.Positive(t, seconds)
 	assert.Less(t, seconds/runs, 100e-6, "mean run time in seconds")
+}
+
+// Every attribute of every flow record is in docs/flow-records.md.
+func TestFlowRecordsAreDocumented(t *testing.T) {
+	content, err := os.ReadFile("../../docs/flow-records.md")
+	require.NoError(t, err)
+	c := startCollector(t, setup{})
+	_, port := serve(t, inPython, "127.0.0.1")
+	exchange(t, inGo, "127.0.0.1", port, 1000)
+	refused := freePort(t)
+	start(t, "client", inPython(t, "fail", "127.0.0.1", refused)).wait(t)
+	c.waitFlows(t, 2, serverPort(port), ends)
+	c.waitFlows(t, 1, serverPort(refused))
+	c.shutdown(t)
+	for _, f := range c.flows(t) {
+		for key := range f.fields {
+			assert.Contains(t, string(content), "`"+key+"`")
+		}
+	}
 }
