@@ -62,6 +62,7 @@ type receiverUsage struct {
 	User, System  time.Duration
 	ResidentBytes int
 	HeapBytes     int
+	Events        map[string]uint64 // of the TCP probe, by kind
 	Lost          map[string]uint64 // by probe and reason
 	Programs      map[string]programUsage
 	Snapshots     []snapshot
@@ -220,7 +221,7 @@ func (o *observedReceiver) usage() (receiverUsage, error) {
 		return receiverUsage{}, err
 	}
 	used := receiverUsage{User: user, System: system, Snapshots: o.log.taken(),
-		Lost: map[string]uint64{}, Programs: map[string]programUsage{}}
+		Events: map[string]uint64{}, Lost: map[string]uint64{}, Programs: map[string]programUsage{}}
 	if used.ResidentBytes, err = residentBytes(); err != nil {
 		return receiverUsage{}, err
 	}
@@ -242,6 +243,12 @@ func (o *observedReceiver) readTelemetry(used *receiverUsage) error {
 			case "otelcol_receiver_ebpf_events_lost":
 				for _, point := range points[int64](metric) {
 					used.Lost[label(point, "probe")+" "+label(point, "reason")] += uint64(point.Value)
+				}
+			case "otelcol_receiver_ebpf_events":
+				for _, point := range points[int64](metric) {
+					if label(point, "probe") == tcp.ProbeName {
+						used.Events[label(point, "kind")] += uint64(point.Value)
+					}
 				}
 			case "otelcol_receiver_ebpf_program_runs":
 				for _, point := range points[int64](metric) {

@@ -141,6 +141,9 @@ func (w *window) differences(inspected bool) []string {
 		compareSides("flow records", w.totals.Records)
 	}
 	slices.Sort(found)
+	if len(found) > 0 {
+		found = append(found, fmt.Sprintf("events of the probe: %v, lost: %v", w.after.Events, w.after.Lost))
+	}
 	return found
 }
 
