@@ -5,9 +5,9 @@
  * A connection is followed by its state changes (about five in its life) and never by its packets. What it carried is
  * read from the kernel's own counters in struct tcp_sock, when it ends and at each snapshot.
  *
- *   state change --> connections (socket storage) --> flow on the ring          when a connection ends
- *   snapshot     --> connections (socket storage) --> flow in the iterator file while it lives
- *   seed         --> connections                                                what stood before we started
+ *   state change --> connections (socket storage) --> flow on the ring, when a connection ends
+ *   snapshot     --> connections (socket storage) --> flow on the ring, while it lives
+ *   seed         --> connections, for what stood before we started
  *
  * Counters are reported as a total and as the delta since the last report. The delta is taken with a compare-and-swap
  * on each counter, so a snapshot and an end on two CPUs never count a byte twice.
@@ -139,7 +139,7 @@ struct flow {
 	__u8 reserved[6];
 };
 
-_Static_assert(sizeof(struct flow) % 8 == 0, "flows lie back to back in the iterator's file");
+_Static_assert(sizeof(struct flow) % 8 == 0, "a ring keeps its events aligned to 8 bytes");
 
 /* Type information is kept for what a global refers to: these are for the Go bindings alone. */
 const struct flow *keep_flow __attribute__((unused));
@@ -321,6 +321,20 @@ static __always_inline void claim(struct connection *connection, const struct co
 	delta->drops = claim_u32(&reported->drops, total->drops);
 }
 
+/* Takes a claim back: the report did not get out, and the next one will tell. */
+static __always_inline void unclaim(struct connection *connection, const struct counters *delta)
+{
+	struct counters *reported = &connection->reported;
+
+	__sync_fetch_and_sub(&reported->sent_bytes, delta->sent_bytes);
+	__sync_fetch_and_sub(&reported->received_bytes, delta->received_bytes);
+	__sync_fetch_and_sub(&reported->sent_segments, delta->sent_segments);
+	__sync_fetch_and_sub(&reported->received_segments, delta->received_segments);
+	__sync_fetch_and_sub(&reported->retransmits, delta->retransmits);
+	__sync_fetch_and_sub(&reported->synack_retransmits, delta->synack_retransmits);
+	__sync_fetch_and_sub(&reported->drops, delta->drops);
+}
+
 static __always_inline void describe(struct flow *flow, struct tcp_sock *tcp, struct connection *connection, __u8 kind,
 				     __u8 state, __u64 now_ns)
 {
@@ -432,9 +446,22 @@ static __always_inline int ended(void *ctx, struct tcp_sock *tcp, struct connect
 
 static __always_inline int state_changed(void *ctx, struct sock *sk, int old_state, int new_state, bool again)
 {
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct connection *connection;
+	struct tcp_sock *tcp;
 
+	switch (new_state) {
+	case TCP_FIN_WAIT1:
+	case TCP_LAST_ACK:
+		if (!again)
+			break;
+		return 0; /* who uses the connection shows at other times, too */
+	case TCP_FIN_WAIT2:
+	case TCP_CLOSE_WAIT:
+	case TCP_CLOSING:
+		return 0;
+	}
+
+	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return 0;
 	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
@@ -561,12 +588,14 @@ int BPF_PROG(tcp_synack_retransmitted, struct sock *sk)
 	return 0;
 }
 
-/* Walks every tracked socket of every network namespace and writes a flow for each to the iterator's file. */
+/*
+ * Walks every tracked socket of every network namespace and sends a flow for each. Not through the iterator's file: it
+ * is read a few pages at a time, and each read walks the list again to where the last one ended.
+ */
 SEC("iter/bpf_sk_storage_map")
 int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct connection *connection = ctx->value;
-	struct seq_file *seq = ctx->meta->seq;
 	struct sock *sk = ctx->sk;
 	struct flow flow = {};
 	struct tcp_sock *tcp;
@@ -594,20 +623,19 @@ int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 	if ((connection->flags & FLAG_ENDED) || state == TCP_SYN_SENT || state == TCP_SYN_RECV)
 		return 0; /* reported, or still connecting: its end, or the next snapshot, tells */
 
-	/*
-	 * A write that does not fit is repeated for the same socket in the next read: nothing may be claimed then.
-	 * A file that is exactly full counts as overflowed.
-	 */
-	if (seq->count + sizeof(flow) >= seq->size) {
-		bpf_seq_write(seq, &flow, sizeof(flow));
-		return 0;
-	}
+	if (ring_is_half_full())
+		return 1; /* ends the read with EAGAIN; the next one begins with this socket */
+
 	now_ns = bpf_ktime_get_ns();
 	count(tcp, connection, &flow.total);
 	claim(connection, &flow.total, &flow.delta);
 	describe(&flow, tcp, connection, kind, state, now_ns);
+	if (ring_output_quietly(ctx, &flow, sizeof(flow))) {
+		unclaim(connection, &flow.delta);
+		__sync_fetch_and_and(&connection->flags, ~FLAG_OPEN_REPORTED | flow.flags);
+		return 0;
+	}
 	connection->reported_ns = now_ns;
-	bpf_seq_write(seq, &flow, sizeof(flow));
 	return 0;
 }
 

@@ -68,4 +68,20 @@ static __always_inline long ring_output_now(void *ctx, void *event, __u64 size)
 	return ring_send(ctx, event, size, BPF_RB_FORCE_WAKEUP);
 }
 
+/*
+ * Sends size bytes and leaves the reader asleep: for an iterator, whose reader waits for it to end. A walk makes events
+ * faster than they are read, so it has to stop for the reader where ring_is_half_full.
+ */
+static __always_inline long ring_output_quietly(void *ctx, void *event, __u64 size)
+{
+	return ring_send(ctx, event, size, BPF_RB_NO_WAKEUP);
+}
+
+/* A perf buffer does not tell: there, only a full one shows. */
+static __always_inline bool ring_is_half_full(void)
+{
+	return !ring_is_perf_buffer &&
+	       bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2;
+}
+
 #endif

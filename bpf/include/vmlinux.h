@@ -60,6 +60,7 @@ enum {
 	BPF_RB_NO_WAKEUP = 1ULL << 0,
 	BPF_RB_FORCE_WAKEUP = 1ULL << 1,
 	BPF_RB_AVAIL_DATA = 0,
+	BPF_RB_RING_SIZE = 1,
 };
 
 #define BPF_F_CURRENT_CPU 0xffffffffULL
@@ -287,10 +288,7 @@ struct sk_buff;
 
 /* ---- iterators (kernel/bpf/bpf_iter.c, net/core/bpf_sk_storage.c, kernel/bpf/task_iter.c) ---- */
 
-struct seq_file {
-	size_t size;
-	size_t count;
-};
+struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
@@ -57,6 +58,10 @@ const (
 	seriesExpiry = 5 * time.Minute
 	// maxWaitingRecords bounds the flow records that wait for a consumer that blocks.
 	maxWaitingRecords = 16384
+	// minSnapshotPatience is how long a snapshot may take, however short its interval is.
+	minSnapshotPatience = time.Second
+	// consumerPatience is how long each part of a snapshot waits for the consumer of flow records.
+	consumerPatience = 100 * time.Millisecond
 	// resetDelay is how long after the end of a connection its reset may still follow: the kernel sends it in the
 	// same call that closed the connection.
 	resetDelay = time.Millisecond
@@ -87,7 +92,6 @@ type Probe struct {
 	records     *records
 	ended       []flow // ends of connections whose reset may still follow
 	maxRecords  int
-	iterated    []byte
 
 	counters counters
 }
@@ -359,10 +363,10 @@ func (p *Probe) finish(ctx context.Context) {
 			p.logger.Warn("Detach a hook of the TCP probe", zap.Error(err))
 		}
 	}
-	p.drain()
-	p.writeEnded(0)
+	p.drainNow()
 	now := time.Now()
 	p.takeSnapshot(now)
+	p.writeEnded(0)
 	if p.sinks.Metrics != nil {
 		p.handoff.insistMetrics(ctx, p.aggregation.flush(now, p.config.Scope))
 	}
@@ -380,6 +384,14 @@ func (p *Probe) drain() {
 	if len(p.ended) > 0 {
 		p.writeEnded(resetDelay)
 	}
+}
+
+// drainNow reads what is in the ring without waiting for more.
+func (p *Probe) drainNow() {
+	if err := p.reader.Wake(); err != nil {
+		p.logger.Error("Wake the TCP probe's reader", zap.Error(err))
+	}
+	p.drain()
 }
 
 func (p *Probe) handle(sample []byte, now time.Time) {
@@ -447,43 +459,54 @@ func (p *Probe) owner(f *flow) *workload.Workload {
 	})
 }
 
-// takeSnapshot lets the kernel report every socket that the probe follows.
+// takeSnapshot lets the kernel report every socket that the probe follows. The kernel's walk stops when the ring is half
+// full, and goes on after it was drained.
 func (p *Probe) takeSnapshot(now time.Time) {
-	file, err := p.snapshot.Open()
+	walk, err := p.snapshot.Open()
 	if err != nil {
 		p.logger.Error("Open the snapshot of TCP connections", zap.Error(err))
 		return
 	}
-	defer file.Close()
+	defer walk.Close()
 
-	p.clock.Refresh()
 	p.aggregation.beginSnapshot()
-	connections := uint64(0)
-	if p.iterated == nil {
-		p.iterated = make([]byte, 128*flowSize) // the kernel fills 32 KiB at a time
-	}
-	filled := 0
+	before := p.snapshotReports()
+	patience := time.Now().Add(max(p.config.SnapshotInterval, minSnapshotPatience))
+	var nothing [1]byte // the walk reports through the ring
 	for {
-		n, err := file.Read(p.iterated[filled:])
-		filled += n
-		whole := filled - filled%flowSize
-		for i := 0; i < whole; i += flowSize {
-			p.handle(p.iterated[i:i+flowSize], now)
-			connections++
-		}
-		filled = copy(p.iterated, p.iterated[whole:filled])
+		_, err := walk.Read(nothing[:])
+		p.drainNow()
+		p.flushRecords()
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			p.logger.Error("Read the snapshot of TCP connections", zap.Error(err))
+		if !errors.Is(err, unix.EAGAIN) || time.Now().After(patience) {
+			p.logger.Error("Take a snapshot of TCP connections: it is not complete", zap.Error(err))
 			break
 		}
+		p.awaitConsumer()
 	}
 	p.aggregation.endSnapshot()
+	connections := p.snapshotReports() - before
 	p.counters.connections.Store(connections)
 	p.logger.Debug("Took a snapshot", zap.String("probe", ProbeName),
 		zap.Uint64("connections", connections), zap.Duration("took", time.Since(now)))
+}
+
+// snapshotReports counts the sockets that snapshots have told of.
+func (p *Probe) snapshotReports() uint64 {
+	return p.counters.events[bpfFlowKindFLOW_SNAPSHOT].Load() + p.counters.events[bpfFlowKindFLOW_LISTENER].Load()
+}
+
+// awaitConsumer gives the consumer of flow records a while before a snapshot makes more than may wait for it.
+func (p *Probe) awaitConsumer() {
+	for range consumerPatience / time.Millisecond {
+		if p.records.count < p.maxRecords/2 || p.handoff.idleLogs() {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	p.flushRecords()
 }
 
 // flushMetrics says false when the consumer has not taken the metrics before: they go on accumulating.
