@@ -90,7 +90,6 @@ struct connection {
 	__u16 resets_sent;
 	__u16 resets_received;
 	__u8 role;
-	__u8 state; /* that the last handled change led to */
 };
 
 /* One report. Addresses are as the socket has them: the first four bytes for AF_INET. */
@@ -414,16 +413,35 @@ static __always_inline void describe(struct flow *flow, struct tcp_sock *tcp, st
 	flow->flags = flags;
 }
 
+static __always_inline void fill(struct flow *flow, struct tcp_sock *tcp, struct connection *connection, __u8 kind,
+				 __u8 state, __u64 now_ns)
+{
+	__builtin_memset(flow, 0, sizeof(*flow));
+	count(tcp, connection, &flow->total);
+	claim(connection, &flow->total, &flow->delta);
+	describe(flow, tcp, connection, kind, state, now_ns);
+}
+
+/* Writes a flow where it is read, in the ring. A perf buffer wants a copy. */
 static __always_inline void report(void *ctx, struct tcp_sock *tcp, struct connection *connection, __u8 kind,
 				   __u8 state, __u64 now_ns)
 {
-	struct flow flow = {};
+	if (ring_is_perf_buffer) {
+		struct flow flow;
 
-	count(tcp, connection, &flow.total);
-	claim(connection, &flow.total, &flow.delta);
-	describe(&flow, tcp, connection, kind, state, now_ns);
+		fill(&flow, tcp, connection, kind, state, now_ns);
+		ring_output(ctx, &flow, sizeof(flow));
+	} else {
+		struct flow *flow = bpf_ringbuf_reserve(&events, sizeof(*flow), 0);
+
+		if (!flow) {
+			count_loss(LOSS_RING_FULL);
+			return;
+		}
+		fill(flow, tcp, connection, kind, state, now_ns);
+		bpf_ringbuf_submit(flow, ring_wakeup(sizeof(*flow)));
+	}
 	connection->reported_ns = now_ns;
-	ring_output(ctx, &flow, sizeof(flow));
 }
 
 static __always_inline int established(struct tcp_sock *tcp, struct connection *connection)
@@ -444,17 +462,12 @@ static __always_inline int ended(void *ctx, struct tcp_sock *tcp, struct connect
 	return 0;
 }
 
-static __always_inline int state_changed(void *ctx, struct sock *sk, int old_state, int new_state, bool again)
+static __always_inline int state_changed(void *ctx, struct sock *sk, int old_state, int new_state)
 {
 	struct connection *connection;
 	struct tcp_sock *tcp;
 
 	switch (new_state) {
-	case TCP_FIN_WAIT1:
-	case TCP_LAST_ACK:
-		if (!again)
-			break;
-		return 0; /* who uses the connection shows at other times, too */
 	case TCP_FIN_WAIT2:
 	case TCP_CLOSE_WAIT:
 	case TCP_CLOSING:
@@ -465,8 +478,6 @@ static __always_inline int state_changed(void *ctx, struct sock *sk, int old_sta
 	if (!tcp)
 		return 0;
 	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	if (again && connection && connection->state == new_state)
-		return 0;
 
 	switch (new_state) {
 	case TCP_SYN_SENT:
@@ -479,7 +490,8 @@ static __always_inline int state_changed(void *ctx, struct sock *sk, int old_sta
 		break;
 	case TCP_SYN_RECV:
 		/* A clone of the listener: it has the listener's storage unless that was never made. */
-		connection = create(sk);
+		if (!connection)
+			connection = create(sk);
 		if (!connection)
 			return 0;
 		if (connection->role != ROLE_IGNORED)
@@ -487,7 +499,7 @@ static __always_inline int state_changed(void *ctx, struct sock *sk, int old_sta
 		break;
 	default:
 		if (!connection) {
-			if (again && new_state == TCP_CLOSE && old_state != TCP_CLOSE)
+			if (new_state == TCP_CLOSE && old_state != TCP_CLOSE)
 				count_loss(LOSS_UNTRACKED);
 			return 0;
 		}
@@ -507,28 +519,27 @@ static __always_inline int state_changed(void *ctx, struct sock *sk, int old_sta
 		ended(ctx, tcp, connection, old_state);
 		break;
 	}
-	connection->state = new_state;
 	return 0;
 }
 
 /*
  * sock:inet_sock_set_state: called with the socket locked, before the new state is stored.
  *
- * The kernel does not run a program that is running already on the same CPU: a state change in softirq context, of
- * another socket, that interrupts this program in a task would be lost, and often many at once. So the program is
- * attached twice. The second one finds that the first one has handled the change, or handles it itself: whichever of
- * the two was interrupted, the other one runs.
+ * The kernel does not run a program that is running already on the same CPU. A program that handles a task's state
+ * change may be interrupted by a softirq that changes the states of many other sockets, and would miss them all. So two
+ * programs share the work: one for sockets that a task has locked, and one for the rest, which runs with softirqs
+ * disabled and is never interrupted by its like. Each leaves at once what is the other's.
  */
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state, struct sock *sk, int old_state, int new_state)
+int BPF_PROG(tcp_state_task, struct sock *sk, int old_state, int new_state)
 {
-	return state_changed(ctx, sk, old_state, new_state, false);
+	return current_task_uses(sk) ? state_changed(ctx, sk, old_state, new_state) : 0;
 }
 
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state_again, struct sock *sk, int old_state, int new_state)
+int BPF_PROG(tcp_state_softirq, struct sock *sk, int old_state, int new_state)
 {
-	return state_changed(ctx, sk, old_state, new_state, true);
+	return current_task_uses(sk) ? 0 : state_changed(ctx, sk, old_state, new_state);
 }
 
 /* tcp:tcp_rcv_space_adjust: a task has read from the socket. The first one serves an accepted connection. */
@@ -597,7 +608,7 @@ int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	struct connection *connection = ctx->value;
 	struct sock *sk = ctx->sk;
-	struct flow flow = {};
+	struct flow flow;
 	struct tcp_sock *tcp;
 	__u64 now_ns;
 	__u8 state;
@@ -627,9 +638,7 @@ int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 		return 1; /* ends the read with EAGAIN; the next one begins with this socket */
 
 	now_ns = bpf_ktime_get_ns();
-	count(tcp, connection, &flow.total);
-	claim(connection, &flow.total, &flow.delta);
-	describe(&flow, tcp, connection, kind, state, now_ns);
+	fill(&flow, tcp, connection, kind, state, now_ns);
 	if (ring_output_quietly(ctx, &flow, sizeof(flow))) {
 		unclaim(connection, &flow.delta);
 		__sync_fetch_and_and(&connection->flags, ~FLAG_OPEN_REPORTED | flow.flags);
@@ -670,7 +679,6 @@ static __always_inline void seed(struct tcp_sock *tcp, struct task_struct *task)
 	begin(connection, role, now_ns, FLAG_SEEDED | (state == TCP_SYN_SENT ? 0 : FLAG_OPEN_REPORTED));
 	own(connection, task);
 	connection->reported_ns = now_ns;
-	connection->state = state;
 	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV)
 		find_sequences(tcp, connection);
 	count(tcp, connection, &connection->reported);

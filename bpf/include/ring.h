@@ -48,18 +48,18 @@ static __always_inline bool ring_wakes(__u64 waiting, __u64 size)
 	return (waiting - ring_wakeup_bytes) % (ring_wakeup_bytes / 8 + 1) < 4 * (size + 8);
 }
 
+/* How to submit an event of size bytes that was reserved in the ring. */
+static __always_inline __u64 ring_wakeup(__u64 size)
+{
+	__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+
+	return ring_wakes(waiting, size) ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 /* Sends size bytes; counts the event as lost and returns a negative errno when there is no room. */
 static __always_inline long ring_output(void *ctx, void *event, __u64 size)
 {
-	__u64 wakeup = BPF_RB_NO_WAKEUP;
-
-	if (!ring_is_perf_buffer) {
-		__u64 waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-
-		if (ring_wakes(waiting, size))
-			wakeup = BPF_RB_FORCE_WAKEUP;
-	}
-	return ring_send(ctx, event, size, wakeup);
+	return ring_send(ctx, event, size, ring_is_perf_buffer ? 0 : ring_wakeup(size));
 }
 
 /* As ring_output, and wakes the reader at once: for rare events that the reader has to act on. */

@@ -28,8 +28,7 @@ type bpfConnection struct {
 	ResetsSent           uint16
 	ResetsReceived       uint16
 	Role                 uint8
-	State                uint8
-	_                    [6]byte
+	_                    [7]byte
 }
 
 type bpfCounters struct {
@@ -155,8 +154,8 @@ const (
 	bpfProgTcpResetSent           = "tcp_reset_sent"
 	bpfProgTcpSeed                = "tcp_seed"
 	bpfProgTcpSnapshot            = "tcp_snapshot"
-	bpfProgTcpState               = "tcp_state"
-	bpfProgTcpStateAgain          = "tcp_state_again"
+	bpfProgTcpStateSoftirq        = "tcp_state_softirq"
+	bpfProgTcpStateTask           = "tcp_state_task"
 	bpfProgTcpSynackRetransmitted = "tcp_synack_retransmitted"
 	bpfVarKeepFlow                = "keep_flow"
 	bpfVarKeepFlowFlags           = "keep_flow_flags"
@@ -215,8 +214,8 @@ type bpfProgramSpecs struct {
 	TcpResetSent           *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
 	TcpSeed                *ebpf.ProgramSpec `ebpf:"tcp_seed"`
 	TcpSnapshot            *ebpf.ProgramSpec `ebpf:"tcp_snapshot"`
-	TcpState               *ebpf.ProgramSpec `ebpf:"tcp_state"`
-	TcpStateAgain          *ebpf.ProgramSpec `ebpf:"tcp_state_again"`
+	TcpStateSoftirq        *ebpf.ProgramSpec `ebpf:"tcp_state_softirq"`
+	TcpStateTask           *ebpf.ProgramSpec `ebpf:"tcp_state_task"`
 	TcpSynackRetransmitted *ebpf.ProgramSpec `ebpf:"tcp_synack_retransmitted"`
 }
 
@@ -299,8 +298,8 @@ type bpfPrograms struct {
 	TcpResetSent           *ebpf.Program `ebpf:"tcp_reset_sent"`
 	TcpSeed                *ebpf.Program `ebpf:"tcp_seed"`
 	TcpSnapshot            *ebpf.Program `ebpf:"tcp_snapshot"`
-	TcpState               *ebpf.Program `ebpf:"tcp_state"`
-	TcpStateAgain          *ebpf.Program `ebpf:"tcp_state_again"`
+	TcpStateSoftirq        *ebpf.Program `ebpf:"tcp_state_softirq"`
+	TcpStateTask           *ebpf.Program `ebpf:"tcp_state_task"`
 	TcpSynackRetransmitted *ebpf.Program `ebpf:"tcp_synack_retransmitted"`
 }
 
@@ -311,8 +310,8 @@ func (p *bpfPrograms) Close() error {
 		p.TcpResetSent,
 		p.TcpSeed,
 		p.TcpSnapshot,
-		p.TcpState,
-		p.TcpStateAgain,
+		p.TcpStateSoftirq,
+		p.TcpStateTask,
 		p.TcpSynackRetransmitted,
 	)
 }

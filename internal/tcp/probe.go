@@ -126,14 +126,14 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 // hook is one kernel program of the probe and what is lost without it.
 type hook struct {
 	program    string
-	again      string // runs after it, for what it missed; empty: none
+	other      string // shares the work at the same tracepoint; empty: none
 	tracepoint string
 	without    string // empty: the probe cannot do without
 }
 
 func hooks() []hook {
 	return []hook{
-		{"tcp_state", "tcp_state_again", "inet_sock_set_state", ""},
+		{"tcp_state_task", "tcp_state_softirq", "inet_sock_set_state", ""},
 		{"tcp_read", "", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
 		{"tcp_reset_received", "", "tcp_receive_reset", "received resets are not counted"},
 		{"tcp_reset_sent", "", "tcp_send_reset", "sent resets are not counted"},
@@ -250,10 +250,10 @@ func (p *Probe) attach() error {
 	return nil
 }
 
-// attachHook attaches the programs of a hook, in the order in which they are to run.
+// attachHook attaches the programs of a hook.
 func (p *Probe) attachHook(h hook) (io.Closer, error) {
 	var attached links
-	for _, name := range []string{h.program, h.again} {
+	for _, name := range []string{h.program, h.other} {
 		if name == "" {
 			continue
 		}
@@ -585,13 +585,12 @@ func (p *Probe) Stats() kernel.Stats {
 	return stats
 }
 
-// missed counts the events that a program would have told of, had it not been running already. State changes have a
-// second program for that, and who reads from a connection is asked again at the next read.
+// missed counts the events that a program would have told of, had it not been running already on the same CPU. Who reads
+// from a connection is asked again at the next read, so that is no loss.
 func missed(programs []kernel.ProgramStats) uint64 {
 	var count uint64
 	for _, program := range programs {
-		switch program.Program {
-		case "tcp_reset_received", "tcp_reset_sent", "tcp_synack_retransmitted":
+		if program.Program != "tcp_read" {
 			count += program.Misses
 		}
 	}
