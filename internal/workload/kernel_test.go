@@ -337,8 +337,17 @@ func TestReusedPID(t *testing.T) {
 				require.NoError(t, err)
 				defer table.Close()
 			}
-			first := exec.Command("sleep", "100")
+			first := exec.Command("tee")
+			stdin, err := first.StdinPipe()
+			require.NoError(t, err)
+			stdout, err := first.StdoutPipe()
+			require.NoError(t, err)
 			require.NoError(t, first.Start())
+			// Only an answer says that it has executed its program: a signal may still end it within exec.
+			_, err = stdin.Write([]byte("?"))
+			require.NoError(t, err)
+			_, err = io.ReadFull(stdout, make([]byte, 1))
+			require.NoError(t, err)
 			pid := first.Process.Pid
 			key, err := table.KeyOf(uint32(pid))
 			require.NoError(t, err)
@@ -351,8 +360,8 @@ func TestReusedPID(t *testing.T) {
 			require.NoError(t, err)
 			require.NotEqual(t, key, newKey)
 
-			old := table.Lookup(key, Hint{Comm: "sleep"})
-			assert.Equal(t, "sleep", old.ExecutableName)
+			old := table.Lookup(key, Hint{Comm: "tee"})
+			assert.Equal(t, "tee", old.ExecutableName)
 			assert.NotContains(t, old.CommandLine, "cat")
 			assert.False(t, old.Complete && !follow)
 			current := table.Lookup(newKey, Hint{})
