@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 )
 
@@ -142,16 +143,18 @@ func (c *collector) losses() string {
 	return matchingLines(string(text), "otelcol_receiver_ebpf_events")
 }
 
-// misses are the lines of the file descriptors' information that tell of events at which a program was not run, because
-// it was running already on the same CPU.
+// misses tells at how many events each program was not run, because it was running already on the same CPU.
 func (c *collector) misses() string {
 	var misses strings.Builder
-	descriptions, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", c.pid()))
-	for _, description := range descriptions {
-		content, _ := os.ReadFile(description)
-		if strings.Contains(string(content), "prog_id") {
-			misses.WriteString(matchingLines(string(content), "recursion_misses"))
+	for _, id := range holds(c.pid()).programs {
+		program, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			continue
 		}
+		if stats, err := program.Stats(); err == nil && stats.RecursionMisses > 0 {
+			fmt.Fprintf(&misses, "%v: %d\n", program, stats.RecursionMisses)
+		}
+		program.Close()
 	}
 	return misses.String()
 }

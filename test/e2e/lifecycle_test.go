@@ -27,10 +27,8 @@ type holdings struct {
 }
 
 // holds reads the ids from the process's file descriptors.
-func holds(t *testing.T, pid int) holdings {
-	t.Helper()
-	descriptions, err := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid))
-	require.NoError(t, err)
+func holds(pid int) holdings {
+	descriptions, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fdinfo/*", pid)) // the pattern is valid
 	programs, maps, links := map[ebpf.ProgramID]bool{}, map[ebpf.MapID]bool{}, map[link.ID]bool{}
 	for _, description := range descriptions {
 		content, err := os.ReadFile(description)
@@ -102,7 +100,7 @@ func TestKilledCollector(t *testing.T) {
 	client.account(t, "answered")
 	first.waitFlows(t, 2, connection(own.LocalPort, port), snapshots)
 
-	held := holds(t, first.pid())
+	held := holds(first.pid())
 	require.NotEmpty(t, held.programs)
 	require.NotEmpty(t, held.maps)
 	require.NotEmpty(t, held.links)
@@ -136,7 +134,7 @@ func TestStoppedCollector(t *testing.T) {
 	c := startCollector(t, setup{receivers: map[string]string{
 		"ebpf": "\n    tcp: {flow_logs: true, snapshot_interval: 1h}\n    metrics: {interval: 1h}",
 	}})
-	held := holds(t, c.pid())
+	held := holds(c.pid())
 	_, port := serve(t, inGo, "127.0.0.1")
 	exchange(t, inGo, "127.0.0.1", port, 100, 200)
 	standing := start(t, "client", inGo(t, "connect", "127.0.0.1", port))
