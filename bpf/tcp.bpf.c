@@ -457,9 +457,28 @@ static __always_inline int ended(void *ctx, struct tcp_sock *tcp, struct connect
 	if (connection->role == ROLE_IGNORED || (connection->flags & FLAG_ENDED))
 		return 0;
 	__sync_fetch_and_or(&connection->flags, FLAG_ENDED);
+	if (!connection->established_ns && old_state != TCP_SYN_SENT && old_state != TCP_SYN_RECV &&
+	    connection->role != ROLE_LISTENER && !connection->local_sequence && !connection->remote_sequence)
+		find_sequences(tcp, connection);
 	report(ctx, tcp, connection, connection->role == ROLE_LISTENER ? FLOW_LISTENER_END : FLOW_END, old_state,
 	       bpf_ktime_get_ns());
 	return 0;
+}
+
+/*
+ * Makes good for a state change that went unseen (see tcp_state_task), by what the next one tells. What is not known
+ * stays 0: the start, and the owner until a task uses the connection.
+ */
+static __always_inline struct connection *mend(struct sock *sk, struct connection *connection, int old_state)
+{
+	if (!connection)
+		connection = create(sk);
+	else if (!(connection->role == ROLE_LISTENER && old_state != TCP_LISTEN) &&
+		 !((connection->flags & FLAG_ENDED) && old_state == TCP_SYN_SENT))
+		return connection;
+	if (connection)
+		begin(connection, old_state == TCP_SYN_SENT ? ROLE_CLIENT : ROLE_SERVER, 0, FLAG_OWNER_INHERITED);
+	return connection;
 }
 
 static __always_inline int state_changed(void *ctx, struct sock *sk, int old_state, int new_state)
@@ -482,42 +501,35 @@ static __always_inline int state_changed(void *ctx, struct sock *sk, int old_sta
 	switch (new_state) {
 	case TCP_SYN_SENT:
 	case TCP_LISTEN:
-		connection = create(sk);
-		if (!connection)
-			return 0;
-		begin(connection, new_state == TCP_LISTEN ? ROLE_LISTENER : ROLE_CLIENT, bpf_ktime_get_ns(), 0);
-		own(connection, bpf_get_current_task_btf());
-		break;
-	case TCP_SYN_RECV:
-		/* A clone of the listener: it has the listener's storage unless that was never made. */
 		if (!connection)
 			connection = create(sk);
 		if (!connection)
 			return 0;
-		if (connection->role != ROLE_IGNORED)
+		begin(connection, new_state == TCP_LISTEN ? ROLE_LISTENER : ROLE_CLIENT, bpf_ktime_get_ns(), 0);
+		own(connection, bpf_get_current_task_btf());
+		return 0;
+	case TCP_SYN_RECV:
+		/* A clone of the listener: it has the listener's storage unless that was never made. */
+		if (!connection)
+			connection = create(sk);
+		if (connection && connection->role != ROLE_IGNORED)
 			begin(connection, ROLE_SERVER, bpf_ktime_get_ns(), FLAG_OWNER_INHERITED);
-		break;
-	default:
-		if (!connection) {
-			if (new_state == TCP_CLOSE && old_state != TCP_CLOSE)
-				count_loss(LOSS_UNTRACKED);
-			return 0;
-		}
+		return 0;
+	case TCP_ESTABLISHED:
+		connection = mend(sk, connection, old_state);
+		return connection ? established(tcp, connection) : 0;
 	}
 
-	switch (new_state) {
-	case TCP_ESTABLISHED:
-		established(tcp, connection);
-		break;
-	case TCP_FIN_WAIT1:
-	case TCP_LAST_ACK:
-		/* The application's close or shutdown. */
-		adopt(connection, sk);
-		break;
-	case TCP_CLOSE:
-		adopt(connection, sk);
+	if (!connection) {
+		if (new_state == TCP_CLOSE && old_state != TCP_CLOSE)
+			count_loss(LOSS_UNTRACKED);
+		return 0;
+	}
+	/* The application's close or shutdown, or the end. */
+	adopt(connection, sk);
+	if (new_state == TCP_CLOSE) {
+		mend(sk, connection, old_state);
 		ended(ctx, tcp, connection, old_state);
-		break;
 	}
 	return 0;
 }
@@ -527,8 +539,9 @@ static __always_inline int state_changed(void *ctx, struct sock *sk, int old_sta
  *
  * The kernel does not run a program that is running already on the same CPU. A program that handles a task's state
  * change may be interrupted by a softirq that changes the states of many other sockets, and would miss them all. So two
- * programs share the work: one for sockets that a task has locked, and one for the rest, which runs with softirqs
- * disabled and is never interrupted by its like. Each leaves at once what is the other's.
+ * programs share the work: one for sockets that a task has locked, and one for the rest. Each leaves at once what is
+ * the other's. Where the kernel preempts a task within its program, changes still go unseen: the next one makes good
+ * for those (mend), and tcp_destroyed for the last.
  */
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_task, struct sock *sk, int old_state, int new_state)
@@ -540,6 +553,20 @@ SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(tcp_state_softirq, struct sock *sk, int old_state, int new_state)
 {
 	return current_task_uses(sk) ? 0 : state_changed(ctx, sk, old_state, new_state);
+}
+
+/* tcp:tcp_destroy_sock: the socket goes. The end of its connection has been told of, unless that state change went
+ * unseen. */
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(tcp_destroyed, struct sock *sk)
+{
+	struct connection *connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	struct tcp_sock *tcp;
+
+	if (!connection || (connection->flags & FLAG_ENDED))
+		return 0;
+	tcp = bpf_skc_to_tcp_sock(sk);
+	return tcp ? ended(ctx, tcp, connection, TCP_CLOSE) : 0;
 }
 
 /* tcp:tcp_rcv_space_adjust: a task has read from the socket. The first one serves an accepted connection. */

@@ -149,6 +149,7 @@ const (
 	bpfMapConnections             = "connections"
 	bpfMapEvents                  = "events"
 	bpfMapLosses                  = "losses"
+	bpfProgTcpDestroyed           = "tcp_destroyed"
 	bpfProgTcpRead                = "tcp_read"
 	bpfProgTcpResetReceived       = "tcp_reset_received"
 	bpfProgTcpResetSent           = "tcp_reset_sent"
@@ -209,6 +210,7 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	TcpDestroyed           *ebpf.ProgramSpec `ebpf:"tcp_destroyed"`
 	TcpRead                *ebpf.ProgramSpec `ebpf:"tcp_read"`
 	TcpResetReceived       *ebpf.ProgramSpec `ebpf:"tcp_reset_received"`
 	TcpResetSent           *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
@@ -293,6 +295,7 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	TcpDestroyed           *ebpf.Program `ebpf:"tcp_destroyed"`
 	TcpRead                *ebpf.Program `ebpf:"tcp_read"`
 	TcpResetReceived       *ebpf.Program `ebpf:"tcp_reset_received"`
 	TcpResetSent           *ebpf.Program `ebpf:"tcp_reset_sent"`
@@ -305,6 +308,7 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.TcpDestroyed,
 		p.TcpRead,
 		p.TcpResetReceived,
 		p.TcpResetSent,

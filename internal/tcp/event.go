@@ -37,8 +37,14 @@ func (f *flow) has(flag bpfFlowFlags) bool { return f.Flags&uint32(flag) != 0 }
 
 // failed says that the connection ended before it was established.
 func (f *flow) failed() bool {
-	return f.kind() == bpfFlowKindFLOW_END && f.EstablishedNs == 0 && (f.State == tcpSynSent || f.State == tcpSynRecv)
+	if f.kind() != bpfFlowKindFLOW_END || f.EstablishedNs != 0 {
+		return false
+	}
+	return f.State == tcpSynSent || f.State == tcpSynRecv || f.endUnseen() && !f.has(bpfFlowFlagsFLAG_SEEDED)
 }
+
+// endUnseen says that the end was noticed only when the socket was freed: when and from which state is not known.
+func (f *flow) endUnseen() bool { return f.kind() == bpfFlowKindFLOW_END && f.State == tcpClose }
 
 // first says that no report before this one told of the connection.
 func (f *flow) first() bool { return !f.has(bpfFlowFlagsFLAG_OPEN_REPORTED) }
@@ -115,6 +121,7 @@ func (f *flow) processKey() workload.Key {
 const (
 	tcpSynSent = 2
 	tcpSynRecv = 3
+	tcpClose   = 7
 )
 
 // stateName is the value of network.connection.state.

@@ -152,7 +152,7 @@ func (a *aggregation) add(f *flow, owner *workload.Workload, now time.Time) {
 // handshakeDuration is the time from the client's SYN to the connection: of a client alone, and only when both were seen.
 func (f *flow) handshakeDuration() (time.Duration, bool) {
 	if f.role() != bpfFlowRoleROLE_CLIENT || f.EstablishedNs == 0 || f.has(bpfFlowFlagsFLAG_SEEDED) ||
-		f.EstablishedNs < f.StartedNs {
+		f.StartedNs == 0 || f.EstablishedNs < f.StartedNs {
 		return 0, false
 	}
 	return time.Duration(f.EstablishedNs - f.StartedNs), true
@@ -160,7 +160,7 @@ func (f *flow) handshakeDuration() (time.Duration, bool) {
 
 // duration is how long the connection has been established, where its beginning was seen.
 func (f *flow) duration() (time.Duration, bool) {
-	if f.EstablishedNs == 0 || f.TimeNs < f.EstablishedNs {
+	if f.EstablishedNs == 0 || f.TimeNs < f.EstablishedNs || f.endUnseen() {
 		return 0, false
 	}
 	return time.Duration(f.TimeNs - f.EstablishedNs), true

@@ -134,6 +134,7 @@ type hook struct {
 func hooks() []hook {
 	return []hook{
 		{"tcp_state_task", "tcp_state_softirq", "inet_sock_set_state", ""},
+		{"tcp_destroyed", "", "tcp_destroy_sock", "an end goes unseen where it interrupts the account of another"},
 		{"tcp_read", "", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
 		{"tcp_reset_received", "", "tcp_receive_reset", "received resets are not counted"},
 		{"tcp_reset_sent", "", "tcp_send_reset", "sent resets are not counted"},
@@ -585,15 +586,14 @@ func (p *Probe) Stats() kernel.Stats {
 	return stats
 }
 
-// missed counts the events that a program would have told of, had it not been running already on the same CPU. Two
-// programs miss nothing by it: softirqs that interrupt tcp_state_task are tcp_state_softirq's to tell of, and who reads
-// from a connection is asked again at the next read.
+// missed counts the events that a program would have told of, had it not been running already on the same CPU. State
+// changes are not among them: the next one, or the end of the socket, makes good for one that went unseen. Who reads from
+// a connection is asked again at the next read.
 func missed(programs []kernel.ProgramStats) uint64 {
 	var count uint64
 	for _, program := range programs {
 		switch program.Program {
-		case "tcp_state_task", "tcp_read":
-		default:
+		case "tcp_reset_received", "tcp_reset_sent", "tcp_synack_retransmitted":
 			count += program.Misses
 		}
 	}

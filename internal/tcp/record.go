@@ -157,7 +157,7 @@ func (f *flow) describeEnds(attributes pcommon.Map) {
 func (f *flow) describeTimes(attributes pcommon.Map, clock *kernel.Clock) {
 	if f.has(bpfFlowFlagsFLAG_SEEDED) {
 		attributes.PutBool(attrPreexisting, true)
-	} else {
+	} else if f.StartedNs != 0 {
 		attributes.PutStr(attrFlowStart, clock.Wall(f.StartedNs).UTC().Format(time.RFC3339Nano))
 	}
 	if duration, ok := f.duration(); ok {
