@@ -99,6 +99,7 @@ type Probe struct {
 // counters are read by Stats while the probe runs.
 type counters struct {
 	events             [bpfFlowKindFLOW_LISTENER_END + 1]atomic.Uint64
+	endsUnseen         atomic.Uint64 // of the ends
 	undecoded          atomic.Uint64
 	recordsDropped     atomic.Uint64
 	series, overflowed atomic.Uint64
@@ -402,6 +403,9 @@ func (p *Probe) handle(sample []byte, now time.Time) {
 		return
 	}
 	p.counters.events[f.Kind].Add(1)
+	if f.endUnseen() {
+		p.counters.endsUnseen.Add(1)
+	}
 	owner := p.owner(f)
 	if !p.selector.Match(owner, f.servicePort()) {
 		return
@@ -560,9 +564,9 @@ func (p *Probe) Stats() kernel.Stats {
 			})
 		}
 	}
-	stats.Events = append(stats.Events, kernel.EventCount{
-		Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load(),
-	})
+	stats.Events = append(stats.Events,
+		kernel.EventCount{Probe: ProbeName, Kind: "end_unseen", Count: p.counters.endsUnseen.Load()},
+		kernel.EventCount{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()})
 
 	p.loaded.RLock()
 	defer p.loaded.RUnlock()
