@@ -591,13 +591,14 @@ func (p *Probe) Stats() kernel.Stats {
 }
 
 // missed counts the events that a program would have told of, had it not been running already on the same CPU. State
-// changes are not among them: the next one, or the end of the socket, makes good for one that went unseen. Who reads from
-// a connection is asked again at the next read.
+// changes are not among them: the next one, or the end of the socket, makes good for one that went unseen. The end of the
+// socket is: a connection is lost where both its end and that of its socket went unseen, so this counts at least those.
+// Who reads from a connection is asked again at the next read.
 func missed(programs []kernel.ProgramStats) uint64 {
 	var count uint64
 	for _, program := range programs {
 		switch program.Program {
-		case "tcp_reset_received", "tcp_reset_sent", "tcp_synack_retransmitted":
+		case "tcp_destroyed", "tcp_reset_received", "tcp_reset_sent", "tcp_synack_retransmitted":
 			count += program.Misses
 		}
 	}
