@@ -555,8 +555,7 @@ int BPF_PROG(tcp_state_softirq, struct sock *sk, int old_state, int new_state)
 	return current_task_uses(sk) ? 0 : state_changed(ctx, sk, old_state, new_state);
 }
 
-/* tcp:tcp_destroy_sock: the socket goes. The end of its connection has been told of, unless that state change went
- * unseen. */
+/* tcp:tcp_destroy_sock: the socket goes. Its end has been told of, unless that state change went unseen. */
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(tcp_destroyed, struct sock *sk)
 {

@@ -20,8 +20,6 @@ typedef unsigned long long __u64;
 typedef long long __s64;
 typedef __u16 __be16;
 typedef __u32 __be32;
-typedef __u64 __be64;
-typedef __u16 __sum16;
 typedef __u32 __wsum;
 typedef _Bool bool;
 typedef __u64 size_t; /* unsigned long on both architectures */
@@ -169,10 +167,6 @@ typedef struct {
 	int owned;
 } socket_lock_t;
 
-typedef struct {
-	unsigned int val;
-} kuid_t;
-
 enum sock_flags {
 	SOCK_DEAD,
 	SOCK_DONE,
@@ -198,7 +192,6 @@ struct sock_common {
 	volatile unsigned char skc_state;
 	unsigned char skc_reuse : 4;
 	unsigned char skc_reuseport : 1;
-	unsigned char skc_ipv6only : 1;
 	int skc_bound_dev_if;
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
@@ -217,15 +210,12 @@ struct sock {
 	int sk_err;
 	__u32 sk_priority;
 	__u32 sk_mark;
-	kuid_t sk_uid;
 	__u16 sk_protocol;
 	__u8 sk_shutdown;
 	__u32 sk_ack_backlog;
 	__u32 sk_max_ack_backlog;
 	struct sock_cgroup_data sk_cgrp_data;
 };
-
-/* Before 5.6 sk_protocol is a bit field: it has no address, and a CO-RE access still reads it. */
 
 struct socket {
 	struct sock *sk;
@@ -279,7 +269,6 @@ struct tcp_sock {
 	__u64 bytes_retrans;
 	__u32 srtt_us;
 	__u32 total_retrans;
-	__u32 lost_out;
 	__u8 nonagle : 4;
 };
 
@@ -292,8 +281,6 @@ struct seq_file;
 
 struct bpf_iter_meta {
 	struct seq_file *seq;
-	__u64 session_id;
-	__u64 seq_num;
 };
 
 struct bpf_map;
