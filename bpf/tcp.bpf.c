@@ -90,6 +90,7 @@ struct connection {
 	__u16 resets_sent;
 	__u16 resets_received;
 	__u8 role;
+	__u8 state; /* the last one that was accounted for; FIN_WAIT2, CLOSE_WAIT and CLOSING are not */
 };
 
 /* One report. Addresses are as the socket has them: the first four bytes for AF_INET. */
@@ -154,6 +155,34 @@ struct {
 	__type(value, struct connection);
 } connections SEC(".maps");
 
+/*
+ * How many connections and listeners began and ended, and how many the last walk of tcp_census found alive. What began
+ * and neither ended nor lives has ended unseen: the kernel has freed the storage with the socket.
+ */
+enum census_count {
+	CENSUS_BEGUN,
+	CENSUS_ENDED,
+	CENSUS_ALIVE,
+	CENSUS_COUNTS,
+};
+
+const enum census_count *keep_census_count __attribute__((unused));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CENSUS_COUNTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} census SEC(".maps");
+
+static __always_inline void count_census(__u32 which)
+{
+	__u64 *count = bpf_map_lookup_elem(&census, &which);
+
+	if (count)
+		__sync_fetch_and_add(count, 1);
+}
+
 static __always_inline void own(struct connection *connection, struct task_struct *task)
 {
 	struct task_struct *leader = task->group_leader;
@@ -213,6 +242,7 @@ static __always_inline void begin(struct connection *connection, __u8 role, __u6
 	connection->resets_received = 0;
 	connection->flags = flags;
 	connection->role = role;
+	count_census(CENSUS_BEGUN);
 }
 
 static __always_inline bool fin_received(struct tcp_sock *tcp)
@@ -454,9 +484,12 @@ static __always_inline int established(struct tcp_sock *tcp, struct connection *
 
 static __always_inline int ended(void *ctx, struct tcp_sock *tcp, struct connection *connection, int old_state)
 {
-	if (connection->role == ROLE_IGNORED || (connection->flags & FLAG_ENDED))
+	if (connection->flags & FLAG_ENDED)
 		return 0;
+	count_census(CENSUS_ENDED); /* before the flag: tcp_census may count it twice, and never misses it */
 	__sync_fetch_and_or(&connection->flags, FLAG_ENDED);
+	if (connection->role == ROLE_IGNORED)
+		return 0;
 	if (!connection->established_ns && old_state != TCP_SYN_SENT && old_state != TCP_SYN_RECV &&
 	    connection->role != ROLE_LISTENER && !connection->local_sequence && !connection->remote_sequence)
 		find_sequences(tcp, connection);
@@ -466,8 +499,8 @@ static __always_inline int ended(void *ctx, struct tcp_sock *tcp, struct connect
 }
 
 /*
- * Makes good for a state change that went unseen (see tcp_state_task), by what the next one tells. What is not known
- * stays 0: the start, and the owner until a task uses the connection.
+ * Makes good for a state change that went unseen, by what the next one tells. What is not known stays 0: the start, and
+ * the owner until a task uses the connection.
  */
 static __always_inline struct connection *mend(struct sock *sk, struct connection *connection, int old_state)
 {
@@ -481,7 +514,23 @@ static __always_inline struct connection *mend(struct sock *sk, struct connectio
 	return connection;
 }
 
-static __always_inline int state_changed(void *ctx, struct sock *sk, int old_state, int new_state)
+static __always_inline struct connection *prepare(struct sock *sk, struct connection *connection, int old_state,
+						  int new_state)
+{
+	switch (new_state) {
+	case TCP_SYN_SENT:
+	case TCP_LISTEN:
+	case TCP_SYN_RECV: /* a clone of the listener: it has the listener's storage unless that was never made */
+		return connection ?: create(sk);
+	case TCP_ESTABLISHED:
+		return mend(sk, connection, old_state);
+	case TCP_CLOSE:
+		return connection ? mend(sk, connection, old_state) : NULL;
+	}
+	return connection;
+}
+
+static __always_inline int state_changed(void *ctx, struct sock *sk, int old_state, int new_state, bool again)
 {
 	struct connection *connection;
 	struct tcp_sock *tcp;
@@ -497,75 +546,55 @@ static __always_inline int state_changed(void *ctx, struct sock *sk, int old_sta
 	if (!tcp)
 		return 0;
 	connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
+	if (connection && connection->state == new_state)
+		return 0; /* the other program has been here */
+	connection = prepare(sk, connection, old_state, new_state);
+	if (!connection) {
+		if (new_state == TCP_CLOSE && old_state != TCP_CLOSE && !again)
+			count_loss(LOSS_UNTRACKED);
+		return 0;
+	}
+	connection->state = new_state;
 
 	switch (new_state) {
 	case TCP_SYN_SENT:
 	case TCP_LISTEN:
-		if (!connection)
-			connection = create(sk);
-		if (!connection)
-			return 0;
 		begin(connection, new_state == TCP_LISTEN ? ROLE_LISTENER : ROLE_CLIENT, bpf_ktime_get_ns(), 0);
 		own(connection, bpf_get_current_task_btf());
 		return 0;
 	case TCP_SYN_RECV:
-		/* A clone of the listener: it has the listener's storage unless that was never made. */
-		if (!connection)
-			connection = create(sk);
-		if (connection && connection->role != ROLE_IGNORED)
-			begin(connection, ROLE_SERVER, bpf_ktime_get_ns(), FLAG_OWNER_INHERITED);
+		begin(connection, connection->role == ROLE_IGNORED ? ROLE_IGNORED : ROLE_SERVER, bpf_ktime_get_ns(),
+		      FLAG_OWNER_INHERITED);
 		return 0;
 	case TCP_ESTABLISHED:
-		connection = mend(sk, connection, old_state);
-		return connection ? established(tcp, connection) : 0;
+		return established(tcp, connection);
 	}
 
-	if (!connection) {
-		if (new_state == TCP_CLOSE && old_state != TCP_CLOSE)
-			count_loss(LOSS_UNTRACKED);
-		return 0;
-	}
 	/* The application's close or shutdown, or the end. */
 	adopt(connection, sk);
-	if (new_state == TCP_CLOSE) {
-		mend(sk, connection, old_state);
+	if (new_state == TCP_CLOSE)
 		ended(ctx, tcp, connection, old_state);
-	}
 	return 0;
 }
 
 /*
  * sock:inet_sock_set_state: called with the socket locked, before the new state is stored.
  *
- * The kernel does not run a program that is running already on the same CPU. A program that handles a task's state
- * change may be interrupted by a softirq that changes the states of many other sockets, and would miss them all. So two
- * programs share the work: one for sockets that a task has locked, and one for the rest. Each leaves at once what is
- * the other's. Where the kernel preempts a task within its program, changes still go unseen: the next one makes good
- * for those (mend), and tcp_destroyed for the last.
+ * The kernel does not run a program that is running already on the same CPU. While a program handles a task's state
+ * change, a softirq may change the states of many other sockets, and the program would miss them all. So there are two
+ * of it, one after the other: what interrupts the first finds the second, and the other way round. The state in storage
+ * tells each what the other has done.
  */
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state_task, struct sock *sk, int old_state, int new_state)
+int BPF_PROG(tcp_state, struct sock *sk, int old_state, int new_state)
 {
-	return current_task_uses(sk) ? state_changed(ctx, sk, old_state, new_state) : 0;
+	return state_changed(ctx, sk, old_state, new_state, false);
 }
 
 SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(tcp_state_softirq, struct sock *sk, int old_state, int new_state)
+int BPF_PROG(tcp_state_again, struct sock *sk, int old_state, int new_state)
 {
-	return current_task_uses(sk) ? 0 : state_changed(ctx, sk, old_state, new_state);
-}
-
-/* tcp:tcp_destroy_sock: the socket goes. Its end has been told of, unless that state change went unseen. */
-SEC("tp_btf/tcp_destroy_sock")
-int BPF_PROG(tcp_destroyed, struct sock *sk)
-{
-	struct connection *connection = bpf_sk_storage_get(&connections, sk, NULL, 0);
-	struct tcp_sock *tcp;
-
-	if (!connection || (connection->flags & FLAG_ENDED))
-		return 0;
-	tcp = bpf_skc_to_tcp_sock(sk);
-	return tcp ? ended(ctx, tcp, connection, TCP_CLOSE) : 0;
+	return state_changed(ctx, sk, old_state, new_state, true);
 }
 
 /* tcp:tcp_rcv_space_adjust: a task has read from the socket. The first one serves an accepted connection. */
@@ -674,6 +703,20 @@ int tcp_snapshot(struct bpf_iter__bpf_sk_storage_map *ctx)
 	return 0;
 }
 
+/*
+ * Counts the sockets that live, all in one walk: an iterator that is read again goes on at a position, and passes over
+ * sockets where others before it went in between.
+ */
+SEC("iter/bpf_sk_storage_map")
+int tcp_census(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct connection *connection = ctx->value;
+
+	if (connection && !(connection->flags & FLAG_ENDED))
+		count_census(CENSUS_ALIVE);
+	return 0;
+}
+
 /* A socket that stood before the probe: what it has carried so far is the baseline, not news. */
 static __always_inline void seed(struct tcp_sock *tcp, struct task_struct *task)
 {
@@ -703,6 +746,7 @@ static __always_inline void seed(struct tcp_sock *tcp, struct task_struct *task)
 		return;
 	now_ns = bpf_ktime_get_ns();
 	begin(connection, role, now_ns, FLAG_SEEDED | (state == TCP_SYN_SENT ? 0 : FLAG_OPEN_REPORTED));
+	connection->state = state;
 	own(connection, task);
 	connection->reported_ns = now_ns;
 	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV)

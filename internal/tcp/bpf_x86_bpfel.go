@@ -13,6 +13,15 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type bpfCensusCount uint32
+
+const (
+	bpfCensusCountCENSUS_BEGUN  bpfCensusCount = 0
+	bpfCensusCountCENSUS_ENDED  bpfCensusCount = 1
+	bpfCensusCountCENSUS_ALIVE  bpfCensusCount = 2
+	bpfCensusCountCENSUS_COUNTS bpfCensusCount = 3
+)
+
 type bpfConnection struct {
 	_                    structs.HostLayout
 	StartedNs            uint64
@@ -28,7 +37,8 @@ type bpfConnection struct {
 	ResetsSent           uint16
 	ResetsReceived       uint16
 	Role                 uint8
-	_                    [7]byte
+	State                uint8
+	_                    [6]byte
 }
 
 type bpfCounters struct {
@@ -146,18 +156,20 @@ type bpfOwner struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapCensus                  = "census"
 	bpfMapConnections             = "connections"
 	bpfMapEvents                  = "events"
 	bpfMapLosses                  = "losses"
-	bpfProgTcpDestroyed           = "tcp_destroyed"
+	bpfProgTcpCensus              = "tcp_census"
 	bpfProgTcpRead                = "tcp_read"
 	bpfProgTcpResetReceived       = "tcp_reset_received"
 	bpfProgTcpResetSent           = "tcp_reset_sent"
 	bpfProgTcpSeed                = "tcp_seed"
 	bpfProgTcpSnapshot            = "tcp_snapshot"
-	bpfProgTcpStateSoftirq        = "tcp_state_softirq"
-	bpfProgTcpStateTask           = "tcp_state_task"
+	bpfProgTcpState               = "tcp_state"
+	bpfProgTcpStateAgain          = "tcp_state_again"
 	bpfProgTcpSynackRetransmitted = "tcp_synack_retransmitted"
+	bpfVarKeepCensusCount         = "keep_census_count"
 	bpfVarKeepFlow                = "keep_flow"
 	bpfVarKeepFlowFlags           = "keep_flow_flags"
 	bpfVarKeepFlowKind            = "keep_flow_kind"
@@ -210,14 +222,14 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	TcpDestroyed           *ebpf.ProgramSpec `ebpf:"tcp_destroyed"`
+	TcpCensus              *ebpf.ProgramSpec `ebpf:"tcp_census"`
 	TcpRead                *ebpf.ProgramSpec `ebpf:"tcp_read"`
 	TcpResetReceived       *ebpf.ProgramSpec `ebpf:"tcp_reset_received"`
 	TcpResetSent           *ebpf.ProgramSpec `ebpf:"tcp_reset_sent"`
 	TcpSeed                *ebpf.ProgramSpec `ebpf:"tcp_seed"`
 	TcpSnapshot            *ebpf.ProgramSpec `ebpf:"tcp_snapshot"`
-	TcpStateSoftirq        *ebpf.ProgramSpec `ebpf:"tcp_state_softirq"`
-	TcpStateTask           *ebpf.ProgramSpec `ebpf:"tcp_state_task"`
+	TcpState               *ebpf.ProgramSpec `ebpf:"tcp_state"`
+	TcpStateAgain          *ebpf.ProgramSpec `ebpf:"tcp_state_again"`
 	TcpSynackRetransmitted *ebpf.ProgramSpec `ebpf:"tcp_synack_retransmitted"`
 }
 
@@ -225,6 +237,7 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	Census      *ebpf.MapSpec `ebpf:"census"`
 	Connections *ebpf.MapSpec `ebpf:"connections"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	Losses      *ebpf.MapSpec `ebpf:"losses"`
@@ -234,6 +247,7 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	KeepCensusCount  *ebpf.VariableSpec `ebpf:"keep_census_count"`
 	KeepFlow         *ebpf.VariableSpec `ebpf:"keep_flow"`
 	KeepFlowFlags    *ebpf.VariableSpec `ebpf:"keep_flow_flags"`
 	KeepFlowKind     *ebpf.VariableSpec `ebpf:"keep_flow_kind"`
@@ -264,6 +278,7 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	Census      *ebpf.Map `ebpf:"census"`
 	Connections *ebpf.Map `ebpf:"connections"`
 	Events      *ebpf.Map `ebpf:"events"`
 	Losses      *ebpf.Map `ebpf:"losses"`
@@ -271,6 +286,7 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.Census,
 		m.Connections,
 		m.Events,
 		m.Losses,
@@ -281,6 +297,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	KeepCensusCount  *ebpf.Variable `ebpf:"keep_census_count"`
 	KeepFlow         *ebpf.Variable `ebpf:"keep_flow"`
 	KeepFlowFlags    *ebpf.Variable `ebpf:"keep_flow_flags"`
 	KeepFlowKind     *ebpf.Variable `ebpf:"keep_flow_kind"`
@@ -295,27 +312,27 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	TcpDestroyed           *ebpf.Program `ebpf:"tcp_destroyed"`
+	TcpCensus              *ebpf.Program `ebpf:"tcp_census"`
 	TcpRead                *ebpf.Program `ebpf:"tcp_read"`
 	TcpResetReceived       *ebpf.Program `ebpf:"tcp_reset_received"`
 	TcpResetSent           *ebpf.Program `ebpf:"tcp_reset_sent"`
 	TcpSeed                *ebpf.Program `ebpf:"tcp_seed"`
 	TcpSnapshot            *ebpf.Program `ebpf:"tcp_snapshot"`
-	TcpStateSoftirq        *ebpf.Program `ebpf:"tcp_state_softirq"`
-	TcpStateTask           *ebpf.Program `ebpf:"tcp_state_task"`
+	TcpState               *ebpf.Program `ebpf:"tcp_state"`
+	TcpStateAgain          *ebpf.Program `ebpf:"tcp_state_again"`
 	TcpSynackRetransmitted *ebpf.Program `ebpf:"tcp_synack_retransmitted"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
-		p.TcpDestroyed,
+		p.TcpCensus,
 		p.TcpRead,
 		p.TcpResetReceived,
 		p.TcpResetSent,
 		p.TcpSeed,
 		p.TcpSnapshot,
-		p.TcpStateSoftirq,
-		p.TcpStateTask,
+		p.TcpState,
+		p.TcpStateAgain,
 		p.TcpSynackRetransmitted,
 	)
 }

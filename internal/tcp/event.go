@@ -40,11 +40,8 @@ func (f *flow) failed() bool {
 	if f.kind() != bpfFlowKindFLOW_END || f.EstablishedNs != 0 {
 		return false
 	}
-	return f.State == tcpSynSent || f.State == tcpSynRecv || f.endUnseen() && !f.has(bpfFlowFlagsFLAG_SEEDED)
+	return f.State == tcpSynSent || f.State == tcpSynRecv
 }
-
-// endUnseen says that the end was noticed only when the socket was freed: when and from which state is not known.
-func (f *flow) endUnseen() bool { return f.kind() == bpfFlowKindFLOW_END && f.State == tcpClose }
 
 // first says that no report before this one told of the connection.
 func (f *flow) first() bool { return !f.has(bpfFlowFlagsFLAG_OPEN_REPORTED) }
@@ -121,7 +118,6 @@ func (f *flow) processKey() workload.Key {
 const (
 	tcpSynSent = 2
 	tcpSynRecv = 3
-	tcpClose   = 7
 )
 
 // stateName is the value of network.connection.state.

@@ -160,7 +160,7 @@ func (f *flow) handshakeDuration() (time.Duration, bool) {
 
 // duration is how long the connection has been established, where its beginning was seen.
 func (f *flow) duration() (time.Duration, bool) {
-	if f.EstablishedNs == 0 || f.TimeNs < f.EstablishedNs || f.endUnseen() {
+	if f.EstablishedNs == 0 || f.TimeNs < f.EstablishedNs {
 		return 0, false
 	}
 	return time.Duration(f.TimeNs - f.EstablishedNs), true

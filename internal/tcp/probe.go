@@ -77,10 +77,11 @@ type Probe struct {
 	logger    *zap.Logger
 	hooks     []hook
 
-	loaded      sync.RWMutex // guards the three below against Stats
+	loaded      sync.RWMutex // guards what is below against Stats
 	collection  *ebpf.Collection
 	reader      *ring.Reader
 	snapshot    *link.Iter
+	census      *link.Iter
 	attachments []*kernel.Attachment
 	handoff     *handoff
 	stop        chan context.Context // the one of Shutdown
@@ -99,7 +100,7 @@ type Probe struct {
 // counters are read by Stats while the probe runs.
 type counters struct {
 	events             [bpfFlowKindFLOW_LISTENER_END + 1]atomic.Uint64
-	endsUnseen         atomic.Uint64 // of the ends
+	endsUnseen         atomic.Uint64 // the most that a census has found
 	undecoded          atomic.Uint64
 	recordsDropped     atomic.Uint64
 	series, overflowed atomic.Uint64
@@ -127,15 +128,14 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 // hook is one kernel program of the probe and what is lost without it.
 type hook struct {
 	program    string
-	other      string // shares the work at the same tracepoint; empty: none
+	again      string // the same program once more, for what interrupts the first; empty: none
 	tracepoint string
 	without    string // empty: the probe cannot do without
 }
 
 func hooks() []hook {
 	return []hook{
-		{"tcp_state_task", "tcp_state_softirq", "inet_sock_set_state", ""},
-		{"tcp_destroyed", "", "tcp_destroy_sock", "an end goes unseen where it interrupts the account of another"},
+		{"tcp_state", "tcp_state_again", "inet_sock_set_state", ""},
 		{"tcp_read", "", "tcp_rcv_space_adjust", "an accepted connection belongs to its listener's process until it is closed"},
 		{"tcp_reset_received", "", "tcp_receive_reset", "received resets are not counted"},
 		{"tcp_reset_sent", "", "tcp_send_reset", "sent resets are not counted"},
@@ -241,21 +241,30 @@ func (p *Probe) attach() error {
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
-	snapshot, err := link.AttachIter(link.IterOptions{
-		Program: p.collection.Programs["tcp_snapshot"],
+	var err error
+	if p.snapshot, err = p.attachWalk("tcp_snapshot"); err != nil {
+		return err
+	}
+	p.census, err = p.attachWalk("tcp_census")
+	return err
+}
+
+// attachWalk attaches an iterator over all connections.
+func (p *Probe) attachWalk(program string) (*link.Iter, error) {
+	walk, err := link.AttachIter(link.IterOptions{
+		Program: p.collection.Programs[program],
 		Map:     p.collection.Maps["connections"],
 	})
 	if err != nil {
-		return fmt.Errorf("attach the TCP probe's snapshot iterator: %w", err)
+		return nil, fmt.Errorf("attach the TCP probe's iterator %s: %w", program, err)
 	}
-	p.snapshot = snapshot
-	return nil
+	return walk, nil
 }
 
 // attachHook attaches the programs of a hook.
 func (p *Probe) attachHook(h hook) (io.Closer, error) {
 	var attached links
-	for _, name := range []string{h.program, h.other} {
+	for _, name := range []string{h.program, h.again} {
 		if name == "" {
 			continue
 		}
@@ -308,8 +317,10 @@ func (p *Probe) release() error {
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
-	if p.snapshot != nil {
-		errs = append(errs, p.snapshot.Close())
+	for _, walk := range []*link.Iter{p.snapshot, p.census} {
+		if walk != nil {
+			errs = append(errs, walk.Close())
+		}
 	}
 	if p.reader != nil {
 		errs = append(errs, p.reader.Close())
@@ -317,7 +328,7 @@ func (p *Probe) release() error {
 	if p.collection != nil {
 		p.collection.Close()
 	}
-	p.attachments, p.snapshot, p.reader, p.collection = nil, nil, nil, nil
+	p.attachments, p.snapshot, p.census, p.reader, p.collection = nil, nil, nil, nil, nil
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("release the TCP probe: %w", err)
 	}
@@ -403,9 +414,6 @@ func (p *Probe) handle(sample []byte, now time.Time) {
 		return
 	}
 	p.counters.events[f.Kind].Add(1)
-	if f.endUnseen() {
-		p.counters.endsUnseen.Add(1)
-	}
 	owner := p.owner(f)
 	if !p.selector.Match(owner, f.servicePort()) {
 		return
@@ -492,10 +500,62 @@ func (p *Probe) takeSnapshot(now time.Time) {
 		p.awaitConsumer()
 	}
 	p.aggregation.endSnapshot()
+	if err := p.takeCensus(); err != nil {
+		p.logger.Error("Count the TCP connections whose end went unseen", zap.Error(err))
+	}
 	connections := p.snapshotReports() - before
 	p.counters.connections.Store(connections)
 	p.logger.Debug("Took a snapshot", zap.String("probe", ProbeName),
 		zap.Uint64("connections", connections), zap.Duration("took", time.Since(now)))
+}
+
+// takeCensus counts the connections whose end went unseen: they began, and neither ended nor live. The kernel runs no
+// program where it is running already on the same CPU, and some kernels run none at all while a certain process is
+// current, not even for what interrupts it.
+//
+// What begins or ends meanwhile can only make the count smaller, so the largest is the best.
+func (p *Probe) takeCensus() error {
+	begun, err := p.counted(bpfCensusCountCENSUS_BEGUN)
+	if err != nil {
+		return err
+	}
+	aliveBefore, err := p.counted(bpfCensusCountCENSUS_ALIVE)
+	if err != nil {
+		return err
+	}
+	walk, err := p.census.Open()
+	if err != nil {
+		return fmt.Errorf("open the walk over all connections: %w", err)
+	}
+	defer walk.Close()
+	var nothing [1]byte // the walk tells by its counter
+	if _, err := walk.Read(nothing[:]); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("walk over all connections: %w", err)
+	}
+	aliveAfter, err := p.counted(bpfCensusCountCENSUS_ALIVE)
+	if err != nil {
+		return err
+	}
+	ended, err := p.counted(bpfCensusCountCENSUS_ENDED)
+	if err != nil {
+		return err
+	}
+	if known := ended + aliveAfter - aliveBefore; begun > known+p.counters.endsUnseen.Load() {
+		p.counters.endsUnseen.Store(begun - known)
+	}
+	return nil
+}
+
+func (p *Probe) counted(which bpfCensusCount) (uint64, error) {
+	var perCPU []uint64
+	if err := p.collection.Maps["census"].Lookup(uint32(which), &perCPU); err != nil {
+		return 0, fmt.Errorf("read counter %d of the census: %w", which, err)
+	}
+	var total uint64
+	for _, count := range perCPU {
+		total += count
+	}
+	return total, nil
 }
 
 // snapshotReports counts the sockets that snapshots have told of.
@@ -551,6 +611,7 @@ func (p *Probe) Stats() kernel.Stats {
 		Losses: []kernel.LossCount{
 			{Probe: ProbeName, Reason: "undecodable", Count: p.counters.undecoded.Load()},
 			{Probe: ProbeName, Reason: "consumer_blocked", Count: p.counters.recordsDropped.Load()},
+			{Probe: ProbeName, Reason: "end_unseen", Count: p.counters.endsUnseen.Load()},
 		},
 		Maps: []kernel.MapUsage{
 			{Probe: ProbeName, Map: "connections", Entries: p.counters.connections.Load()},
@@ -565,7 +626,6 @@ func (p *Probe) Stats() kernel.Stats {
 		}
 	}
 	stats.Events = append(stats.Events,
-		kernel.EventCount{Probe: ProbeName, Kind: "end_unseen", Count: p.counters.endsUnseen.Load()},
 		kernel.EventCount{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()})
 
 	p.loaded.RLock()
@@ -590,15 +650,14 @@ func (p *Probe) Stats() kernel.Stats {
 	return stats
 }
 
-// missed counts the events that a program would have told of, had it not been running already on the same CPU. State
-// changes are not among them: the next one, or the end of the socket, makes good for one that went unseen. The end of the
-// socket is: a connection is lost where both its end and that of its socket went unseen, so this counts at least those.
-// Who reads from a connection is asked again at the next read.
+// missed counts the resets and retransmitted SYN-ACKs that went unseen because the program that counts them was running
+// already on the same CPU. State changes are seen by the second of two programs then. Who reads from a connection is asked
+// again at the next read.
 func missed(programs []kernel.ProgramStats) uint64 {
 	var count uint64
 	for _, program := range programs {
 		switch program.Program {
-		case "tcp_destroyed", "tcp_reset_received", "tcp_reset_sent", "tcp_synack_retransmitted":
+		case "tcp_reset_received", "tcp_reset_sent", "tcp_synack_retransmitted":
 			count += program.Misses
 		}
 	}

@@ -813,6 +813,40 @@ func TestAKernelWithoutAHook(t *testing.T) {
 	require.NoError(t, o.Shutdown(context.Background()), "nothing is left behind")
 }
 
+// Each of the two programs that follow state changes does alone what they do together, where the other is interrupted.
+func TestEitherProgramFollowsStateChanges(t *testing.T) {
+	for _, program := range []string{"tcp_state", "tcp_state_again"} {
+		t.Run(program, func(t *testing.T) {
+			o := prepare(t, nil)
+			o.hooks[0].program, o.hooks[0].again = program, ""
+			require.NoError(t, o.Start())
+			const count = 100
+			port := storm(t, count)
+			o.wait(2*count, map[string]any{attrFlowReport: "end", attrServerPort: int64(port)})
+			o.finishObserving()
+			ends := o.find(map[string]any{attrFlowReport: "end", attrServerPort: int64(port)})
+			assert.Len(t, ends, 2*count)
+			for _, end := range ends {
+				assert.Contains(t, end, attrFlowDuration)
+				assert.Contains(t, end, attrFlowStart)
+			}
+			assert.EqualValues(t, 2*count, o.sums()[MetricConnectionsClosed])
+		})
+	}
+}
+
+// Where the kernel runs no program at the end of a connection, the end is missed and counted.
+func TestEndsThatGoUnseenAreCounted(t *testing.T) {
+	o := observe(t, func(config *Config) { config.SnapshotInterval = 100 * time.Millisecond })
+	p := connect(t, "tcp4", "127.0.0.1", "127.0.0.1")
+	o.wait(2, map[string]any{attrFlowReport: "snapshot", attrServerPort: int64(p.serverPort)})
+	before := o.lost("end_unseen")
+	require.NoError(t, o.Attachments()[0].Close(), "state changes go unseen from here on")
+	p.close(t)
+	assert.Eventually(t, func() bool { return o.lost("end_unseen") >= before+2 }, 5*time.Second, 20*time.Millisecond)
+	assert.Empty(t, o.find(map[string]any{attrFlowReport: "end", attrServerPort: int64(p.serverPort)}))
+}
+
 func TestAKernelWithoutARingBuffer(t *testing.T) {
 	o := observe(t, func(config *Config) { config.Ring.Kind = ring.PerfBuffer })
 	const count = 200

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -127,6 +128,21 @@ func (c *collector) ownMetrics(t *testing.T) string {
 	text, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	return string(text)
+}
+
+// lost reads how many events a probe has counted as lost for a reason.
+func (c *collector) lost(t *testing.T, probe, reason string) int {
+	t.Helper()
+	labels := fmt.Sprintf("{probe=%q,reason=%q,", probe, reason)
+	for line := range strings.Lines(c.losses()) {
+		if strings.Contains(line, labels) {
+			count, err := strconv.ParseFloat(strings.Fields(line)[1], 64)
+			require.NoError(t, err)
+			return int(count)
+		}
+	}
+	t.Fatalf("the %s probe has no loss reason %q", probe, reason)
+	return 0
 }
 
 // losses are the lines of the internal telemetry that tell of lost events.

@@ -92,10 +92,10 @@ func TestOwnTelemetry(t *testing.T) {
 	capacity, _ := total("map_capacity", "probe", "tcp", "map", "series")
 	assert.EqualValues(t, 10_000, capacity)
 
-	runs, found := total("program_runs", "probe", "tcp", "program", "tcp_state_task")
+	runs, found := total("program_runs", "probe", "tcp", "program", "tcp_state")
 	assert.Equal(t, 1, found)
 	assert.GreaterOrEqual(t, runs, float64(6*connections), "some state changes for each end")
-	seconds, _ := total("program_run_time", "probe", "tcp", "program", "tcp_state_task")
+	seconds, _ := total("program_run_time", "probe", "tcp", "program", "tcp_state")
 	assert.Positive(t, seconds)
 	assert.Less(t, seconds/runs, 100e-6, "mean run time in seconds")
 }

@@ -133,6 +133,8 @@ func TestTwoCollectors(t *testing.T) {
 
 // What else happens in the kernel disturbs nothing: here, other programs are attached to the same hooks and detached
 // again, which interrupts ours in the middle of a state change, and timers then change the state of other sockets.
+//
+// Every end is told of, or counted as unseen: a kernel may run no programs at all while a certain process is current.
 func TestInterruptions(t *testing.T) {
 	c := startCollector(t, setup{})
 	_, port := serve(t, inGo, "127.0.0.1")
@@ -146,16 +148,20 @@ func TestInterruptions(t *testing.T) {
 		client.wait(t)
 	}
 	const want = 2 * rounds * each
-	var told []flow
-	for deadline := time.Now().Add(3 * time.Second); len(told) < want && time.Now().Before(deadline); time.Sleep(tick) {
-		told = c.flows(t, serverPort(port), ends)
+	var told, unseen int
+	for deadline := time.Now().Add(3 * time.Second); told+unseen < want && time.Now().Before(deadline); time.Sleep(tick) {
+		told, unseen = len(c.flows(t, serverPort(port), ends)), c.lost(t, "tcp", "end_unseen")
 	}
-	// A few in 30,000 still go unseen, not all of them counted, while another receiver comes and goes: a known fault.
-	assert.LessOrEqual(t, len(told), want)
-	assert.Greater(t, len(told), want-want/1000, "ends that are told of")
+	assert.LessOrEqual(t, told, want)
+	assert.GreaterOrEqual(t, told+unseen, want, "ends that are told of, and those that are counted as unseen")
+	assert.Greater(t, told, want-want/100, "ends that are told of")
+	if unseen > 0 {
+		t.Logf("the kernel ran no program at %d ends", unseen)
+	}
 	c.shutdown(t)
-	closed := cumulative(c.points(t, onPort(port), named("system.network.tcp.connections.closed")))
-	assert.Equal(t, len(told), closed, "metrics and records agree")
+	for _, counted := range []string{"connections.closed", "connection.duration"} {
+		assert.Equal(t, told, cumulative(c.points(t, onPort(port), named("system.network.tcp."+counted))), counted)
+	}
 }
 
 // The Collector's own connections are not reported: its exports would cause exports.
