@@ -19,6 +19,7 @@
 #include <bpf/bpf_tracing.h>
 #include "loss.h"
 #include "ring.h"
+#include "tcp.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -252,12 +253,10 @@ static __always_inline bool fin_received(struct tcp_sock *tcp)
 	       (1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE));
 }
 
-/* The first sequence number after the SYN, each way. The counters tell, also long after the handshake. */
 static __always_inline void find_sequences(struct tcp_sock *tcp, struct connection *connection)
 {
-	/* bytes_acked counts the client's own SYN; bytes_received counts no SYN. */
-	connection->local_sequence = tcp->snd_una - (__u32)tcp->bytes_acked + (connection->role == ROLE_CLIENT);
-	connection->remote_sequence = tcp->rcv_nxt - (__u32)tcp->bytes_received;
+	connection->local_sequence = tcp_first_sequence_sent(tcp, connection->role == ROLE_CLIENT);
+	connection->remote_sequence = tcp_first_sequence_received(tcp);
 }
 
 static __always_inline bool fin_sent(struct tcp_sock *tcp)
@@ -738,8 +737,7 @@ static __always_inline void seed(struct tcp_sock *tcp, struct task_struct *task)
 		role = ROLE_CLIENT;
 		break;
 	default:
-		/* An accepted socket is a copy of its listener, and keeps the listener's backlog limit. */
-		role = sk->sk_max_ack_backlog ? ROLE_SERVER : ROLE_CLIENT;
+		role = tcp_was_accepted(sk) ? ROLE_SERVER : ROLE_CLIENT;
 	}
 	connection = create(sk);
 	if (!connection)

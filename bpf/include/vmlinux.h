@@ -259,6 +259,7 @@ struct tcp_sock {
 	__u32 snd_una;
 	__u32 snd_nxt;
 	__u32 write_seq;
+	__u32 copied_seq;
 	__u32 rttvar_us;
 	struct minmax rtt_min;
 	__u32 segs_out;
@@ -274,6 +275,33 @@ struct tcp_sock {
 
 struct request_sock;
 struct sk_buff;
+
+/* ---- messages of socket calls (include/linux/socket.h, include/linux/uio.h, include/uapi/linux/uio.h) ---- */
+
+enum iter_type {
+	ITER_UBUF,
+	ITER_IOVEC,
+};
+
+struct iovec {
+	void *iov_base;
+	size_t iov_len;
+};
+
+struct iov_iter {
+	__u8 iter_type;
+	size_t iov_offset;
+	union {
+		const struct iovec *__iov;
+		void *ubuf;
+	};
+	size_t count;
+	unsigned long nr_segs;
+};
+
+struct msghdr {
+	struct iov_iter msg_iter;
+};
 
 /* ---- iterators (kernel/bpf/bpf_iter.c, net/core/bpf_sk_storage.c, kernel/bpf/task_iter.c) ---- */
 

@@ -381,10 +381,12 @@ func (p *Probe) finish(ctx context.Context) {
 	p.takeSnapshot(now)
 	p.writeEnded(0)
 	if p.sinks.Metrics != nil {
-		p.handoff.insistMetrics(ctx, p.aggregation.flush(now, p.config.Scope))
+		if metrics := p.aggregation.flush(now, p.config.Scope); metrics.DataPointCount() > 0 {
+			p.handoff.metrics.Insist(ctx, metrics)
+		}
 	}
 	if p.records.count > 0 {
-		p.handoff.insistLogs(ctx, p.records.take())
+		p.handoff.logs.Insist(ctx, p.records.take())
 	}
 }
 
@@ -566,7 +568,7 @@ func (p *Probe) snapshotReports() uint64 {
 // awaitConsumer gives the consumer of flow records a while before a snapshot makes more than may wait for it.
 func (p *Probe) awaitConsumer() {
 	for range consumerPatience / time.Millisecond {
-		if p.records.count < p.maxRecords/2 || p.handoff.idleLogs() {
+		if p.records.count < p.maxRecords/2 || p.handoff.logs.Idle() {
 			break
 		}
 		time.Sleep(time.Millisecond)
@@ -580,21 +582,21 @@ func (p *Probe) flushMetrics(now time.Time) bool {
 		p.aggregation.forget(now)
 		return true
 	}
-	if !p.handoff.idleMetrics() {
+	if !p.handoff.metrics.Idle() {
 		return false
 	}
 	metrics := p.aggregation.flush(now, p.config.Scope)
 	p.counters.series.Store(uint64(len(p.aggregation.series)))
 	p.counters.overflowed.Store(p.aggregation.overflowed)
 	if metrics.DataPointCount() > 0 {
-		p.handoff.offerMetrics(metrics)
+		p.handoff.metrics.Offer(metrics)
 	}
 	return true
 }
 
 func (p *Probe) flushRecords() {
-	if p.records.count > 0 && p.handoff.idleLogs() {
-		p.handoff.offerLogs(p.records.take())
+	if p.records.count > 0 && p.handoff.logs.Idle() {
+		p.handoff.logs.Offer(p.records.take())
 	}
 }
 
