@@ -38,6 +38,7 @@ func scenarios() []scenario {
 		{"storm", "short connections, as many as the host makes: throughput, completeness, processor time", runStorm},
 		{"latency", "time from the end of a connection to the consumer", runLatency},
 		{"bulk", "one connection at full speed: throughput", runBulk},
+		{"http", "keep-alive requests to a Go server and to nginx, by wrk: throughput, latency, completeness, processor time", runHTTP},
 		{"idle", "many open idle connections: memory, and what a snapshot takes", runIdle},
 		{"ring", "events that the ring's reader keeps up with", runRing},
 	}
@@ -51,6 +52,9 @@ func roles() map[string]func() operations {
 		stormClientName: stormClientRole,
 		bulkServerName:  bulkServerRole,
 		bulkClientName:  bulkClientRole,
+		httpServerName:  httpServerRole,
+		nginxName:       nginxRole,
+		wrkName:         wrkRole,
 		idleServerName:  idleServerRole,
 		idleClientName:  idleClientRole,
 	}
@@ -62,6 +66,9 @@ const (
 	stormClientName = "storm client"
 	bulkServerName  = "bulk server"
 	bulkClientName  = "bulk client"
+	httpServerName  = "http server"
+	nginxName       = "nginx"
+	wrkName         = "wrk"
 	idleServerName  = "idle server"
 	idleClientName  = "idle client"
 )

@@ -24,12 +24,14 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/tcp"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/ebpfreceiver"
 )
@@ -37,6 +39,8 @@ import (
 // receiverOrder is how the receiver is to run.
 type receiverOrder struct {
 	Config  map[string]any // as in the YAML, on top of the defaults
+	Probe   string         // whose events and programs are accounted for; empty: the TCP probe
+	Traces  bool           // whether there is a traces pipeline
 	Logs    bool           // whether there is a logs pipeline
 	Inspect bool           // look into every flow record, which costs; else they are only counted
 	Profile string         // file for a processor profile
@@ -62,7 +66,7 @@ type receiverUsage struct {
 	User, System  time.Duration
 	ResidentBytes int
 	HeapBytes     int
-	Events        map[string]uint64 // of the TCP probe, by kind
+	Events        map[string]uint64 // of the probe, by kind
 	Lost          map[string]uint64 // by probe and reason
 	Programs      map[string]programUsage
 	Snapshots     []snapshot
@@ -74,7 +78,7 @@ type snapshot struct {
 	Took        time.Duration
 }
 
-// programUsage is the kernel's account of one program of the TCP probe.
+// programUsage is the kernel's account of one program of the probe.
 type programUsage struct {
 	Runs uint64
 	Time time.Duration
@@ -93,6 +97,9 @@ type receiverTotals struct {
 	Metrics sides
 	Records sides // only with Inspect
 	Failed  int   // connections that the metrics count as failed or as closed with an error
+
+	SpanCount int
+	Exchanges map[string]int // by role: HTTP exchanges with status 200, by the metrics
 
 	RecordCount int
 	Arrivals    []arrival      // of records, only with Inspect
@@ -147,7 +154,7 @@ func startReceiver(order receiverOrder) (*observedReceiver, error) {
 		order:  order,
 		reader: sdkmetric.NewManualReader(),
 		log:    &snapshotLog{},
-		totals: receiverTotals{Metrics: sides{}, Records: sides{}},
+		totals: receiverTotals{Metrics: sides{}, Records: sides{}, Exchanges: map[string]int{}},
 	}
 	factory := ebpfreceiver.NewFactory()
 	config := factory.CreateDefaultConfig()
@@ -170,6 +177,17 @@ func startReceiver(order receiverOrder) (*observedReceiver, error) {
 		return nil, fmt.Errorf("create the receiver: %w", err)
 	}
 	o.pipelines = append(o.pipelines, metrics)
+	if order.Traces {
+		takeTraces, err := consumer.NewTraces(o.takeTraces)
+		if err != nil {
+			return nil, err
+		}
+		traces, err := factory.CreateTraces(context.Background(), settings, config, takeTraces)
+		if err != nil {
+			return nil, fmt.Errorf("create the receiver: %w", err)
+		}
+		o.pipelines = append(o.pipelines, traces)
+	}
 	if order.Logs {
 		takeLogs, err := consumer.NewLogs(o.takeLogs)
 		if err != nil {
@@ -246,13 +264,13 @@ func (o *observedReceiver) readTelemetry(used *receiverUsage) error {
 				}
 			case "otelcol_receiver_ebpf_events":
 				for _, point := range points[int64](metric) {
-					if label(point, "probe") == tcp.ProbeName {
+					if label(point, "probe") == cmp.Or(o.order.Probe, tcp.ProbeName) {
 						used.Events[label(point, "kind")] += uint64(point.Value)
 					}
 				}
 			case "otelcol_receiver_ebpf_program_runs":
 				for _, point := range points[int64](metric) {
-					if label(point, "probe") == tcp.ProbeName {
+					if label(point, "probe") == cmp.Or(o.order.Probe, tcp.ProbeName) {
 						program := used.Programs[label(point, "program")]
 						program.Runs = uint64(point.Value)
 						used.Programs[label(point, "program")] = program
@@ -260,7 +278,7 @@ func (o *observedReceiver) readTelemetry(used *receiverUsage) error {
 				}
 			case "otelcol_receiver_ebpf_program_run_time":
 				for _, point := range points[float64](metric) {
-					if label(point, "probe") == tcp.ProbeName {
+					if label(point, "probe") == cmp.Or(o.order.Probe, tcp.ProbeName) {
 						program := used.Programs[label(point, "program")]
 						program.Time = time.Duration(point.Value * float64(time.Second))
 						used.Programs[label(point, "program")] = program
@@ -288,15 +306,22 @@ func label[N int64 | float64](point metricdata.DataPoint[N], key string) string 
 	return ""
 }
 
-// takeMetrics keeps the newest totals: metrics are cumulative.
+// takeMetrics keeps the newest totals: metrics are cumulative. Each probe sends its own.
 func (o *observedReceiver) takeMetrics(_ context.Context, metrics pmetric.Metrics) error {
 	now := time.Now().UnixNano()
 	seen := sides{"client": {}, "server": {}}
 	failed := 0
+	exchanges := map[string]int{}
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {
 			for _, metric := range scope.Metrics().All() {
 				switch metric.Name() {
+				case http.MetricServerRequestDuration:
+					exchanges["server"] += answered(metric)
+					continue
+				case http.MetricClientRequestDuration:
+					exchanges["client"] += answered(metric)
+					continue
 				case tcp.MetricConnectionsClosed, tcp.MetricConnectionsFailed, tcp.MetricIO:
 				default:
 					continue
@@ -324,9 +349,30 @@ func (o *observedReceiver) takeMetrics(_ context.Context, metrics pmetric.Metric
 	}
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
+	if len(exchanges) > 0 {
+		o.totals.Exchanges = exchanges
+		return nil
+	}
 	o.totals.Metrics, o.totals.Failed = seen, failed
 	o.totals.Counts = append(o.totals.Counts,
 		countArrival{Client: seen["client"].Connections, Server: seen["server"].Connections, Time: now})
+	return nil
+}
+
+// answered counts the exchanges that ended with status 200.
+func answered(metric pmetric.Metric) (count int) {
+	for _, point := range metric.Histogram().DataPoints().All() {
+		if text(point.Attributes(), "http.response.status_code") == "200" && text(point.Attributes(), "error.type") == "" {
+			count += int(point.Count())
+		}
+	}
+	return count
+}
+
+func (o *observedReceiver) takeTraces(_ context.Context, traces ptrace.Traces) error {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.totals.SpanCount += traces.SpanCount()
 	return nil
 }
 

@@ -37,6 +37,11 @@ func (c *Clock) Wall(monotonicNs uint64) time.Time {
 	return time.Unix(0, int64(monotonicNs)+c.monotonicOffset.Load())
 }
 
+// Monotonic converts wall time to nanoseconds of CLOCK_MONOTONIC.
+func (c *Clock) Monotonic(wall time.Time) uint64 {
+	return uint64(wall.UnixNano() - c.monotonicOffset.Load())
+}
+
 // WallFromBoot converts nanoseconds of CLOCK_BOOTTIME, which also counts while the machine sleeps.
 func (c *Clock) WallFromBoot(bootNs uint64) time.Time {
 	return time.Unix(0, int64(bootNs)+c.bootOffset.Load())

@@ -38,6 +38,13 @@ func TestClockKeepsIntervals(t *testing.T) {
 	}
 }
 
+func TestClockConvertsBack(t *testing.T) {
+	clock := NewClock()
+	if back := clock.Monotonic(clock.Wall(7_000_000_123)); back != 7_000_000_123 {
+		t.Errorf("7000000123 ns became %d", back)
+	}
+}
+
 func BenchmarkClockWall(b *testing.B) {
 	clock := NewClock()
 	b.ReportAllocs()

@@ -17,6 +17,7 @@ import (
 type Config struct {
 	Select  SelectConfig  `mapstructure:"select"`
 	TCP     TCPConfig     `mapstructure:"tcp"`
+	HTTP    HTTPConfig    `mapstructure:"http"`
 	Metrics MetricsConfig `mapstructure:"metrics"`
 	Kernel  KernelConfig  `mapstructure:"kernel"`
 	Process ProcessConfig `mapstructure:"process"`
@@ -42,6 +43,21 @@ type TCPConfig struct {
 	Enabled          bool          `mapstructure:"enabled"`
 	SnapshotInterval time.Duration `mapstructure:"snapshot_interval"`
 	FlowLogs         bool          `mapstructure:"flow_logs"`
+}
+
+// HTTPConfig configures the HTTP probe.
+type HTTPConfig struct {
+	Enabled        bool        `mapstructure:"enabled"`
+	Routes         RouteConfig `mapstructure:"routes"`
+	SamplingRatio  float64     `mapstructure:"sampling_ratio"`
+	HeadBytes      int         `mapstructure:"head_bytes"`
+	MaxConnections int         `mapstructure:"max_connections"`
+}
+
+// RouteConfig says how the path of a request becomes a route.
+type RouteConfig struct {
+	Patterns  []string `mapstructure:"patterns"`
+	Unmatched string   `mapstructure:"unmatched"`
 }
 
 // MetricsConfig configures the metrics of all probes.
@@ -71,6 +87,12 @@ const (
 	temporalityDelta      = "delta"
 )
 
+const (
+	unmatchedHeuristic = "heuristic"
+	unmatchedPath      = "path"
+	unmatchedDrop      = "drop"
+)
+
 var (
 	_ component.Config    = (*Config)(nil)
 	_ confmap.Validator   = (*Config)(nil)
@@ -82,6 +104,12 @@ func createDefaultConfig() component.Config {
 		TCP: TCPConfig{
 			Enabled:          true,
 			SnapshotInterval: 10 * time.Second,
+		},
+		HTTP: HTTPConfig{
+			Routes:         RouteConfig{Unmatched: unmatchedHeuristic},
+			SamplingRatio:  1,
+			HeadBytes:      512,
+			MaxConnections: 65_536,
 		},
 		Metrics: MetricsConfig{
 			Interval:    10 * time.Second,
@@ -115,6 +143,11 @@ func (c *Config) Validate() error {
 	return errors.Join(
 		c.Select.validate("select"),
 		inRange("tcp.snapshot_interval", c.TCP.SnapshotInterval, 100*time.Millisecond, time.Hour),
+		validateRoutes("http.routes", c.HTTP.Routes.Patterns),
+		oneOf("http.routes.unmatched", c.HTTP.Routes.Unmatched, unmatchedHeuristic, unmatchedPath, unmatchedDrop),
+		inRange("http.sampling_ratio", c.HTTP.SamplingRatio, 0, 1),
+		inRange("http.head_bytes", c.HTTP.HeadBytes, 64, 4096),
+		inRange("http.max_connections", c.HTTP.MaxConnections, 64, 4<<20),
 		inRange("metrics.interval", c.Metrics.Interval, 100*time.Millisecond, time.Hour),
 		oneOf("metrics.temporality", c.Metrics.Temporality, temporalityCumulative, temporalityDelta),
 		inRange("metrics.max_series", c.Metrics.MaxSeries, 1, 10_000_000),

@@ -128,7 +128,12 @@ func compareValue(t *testing.T, root, schema *schemaNode, value reflect.Value, p
 	case reflect.Slice:
 		assert.Equal(t, schemaTypes{"array"}, schema.Type, path)
 		assert.Zero(t, value.Len(), path)
-		compareObject(t, root, schema.Items.resolve(root), reflect.New(value.Type().Elem()).Elem(), path+"[]")
+		items := schema.Items.resolve(root)
+		if value.Type().Elem().Kind() == reflect.String {
+			assert.Equal(t, schemaTypes{"string"}, items.Type, path)
+			return
+		}
+		compareObject(t, root, items, reflect.New(value.Type().Elem()).Elem(), path+"[]")
 	case reflect.Bool:
 		assert.Equal(t, schemaTypes{"boolean"}, schema.Type, path)
 		assert.Equal(t, schema.Default, value.Bool(), path)
@@ -138,6 +143,9 @@ func compareValue(t *testing.T, root, schema *schemaNode, value reflect.Value, p
 	case reflect.Int, reflect.Uint32:
 		assert.Equal(t, schemaTypes{"integer"}, schema.Type, path)
 		assert.EqualValues(t, schema.Default, value.Interface(), path)
+	case reflect.Float64:
+		assert.Equal(t, schemaTypes{"number"}, schema.Type, path)
+		assert.EqualValues(t, schema.Default, value.Float(), path)
 	default:
 		assert.Fail(t, "the test does not know this type", "%s: %s", path, value.Type())
 	}
@@ -158,14 +166,16 @@ func TestSchemaMatchesValidation(t *testing.T) {
 		}
 		checked++
 	}
-	for _, section := range root.Properties {
-		for _, property := range section.schema.Properties {
-			path, schema := section.name+"."+property.name, property.schema
+	var walk func(node *schemaNode, prefix string)
+	walk = func(node *schemaNode, prefix string) {
+		for _, property := range node.Properties {
+			path, schema := prefix+property.name, property.schema
+			walk(schema, path+".")
 			if schema.Minimum != nil {
 				for value, good := range map[int]bool{
 					*schema.Minimum - 1: false, *schema.Minimum: true, *schema.Maximum: true, *schema.Maximum + 1: false,
 				} {
-					check(path, func(field reflect.Value) { field.SetInt(int64(value)) }, good)
+					check(path, func(field reflect.Value) { field.Set(reflect.ValueOf(value).Convert(field.Type())) }, good)
 				}
 			}
 			if schema.Shortest != "" {
@@ -187,6 +197,7 @@ func TestSchemaMatchesValidation(t *testing.T) {
 			}
 		}
 	}
+	walk(root, "")
 	assert.Greater(t, checked, 25, "the schema's constraints were found")
 }
 
@@ -248,6 +259,8 @@ func (s *schemaNode) typeText() string {
 	switch {
 	case s.Format != "":
 		return s.Format
+	case s.Items != nil && slices.Equal(s.Items.Type, schemaTypes{"string"}):
+		return "list of strings"
 	case s.Items != nil:
 		return "list of rules"
 	}
@@ -274,7 +287,7 @@ func (s *schemaNode) boundsText() string {
 	switch {
 	case s.Shortest != "":
 		return fmt.Sprintf(" From %s to %s.", s.Shortest, s.Longest)
-	case s.Minimum != nil && *s.Minimum > 0:
+	case s.Minimum != nil && (*s.Minimum > 0 || slices.Contains(s.Type, "number")):
 		return fmt.Sprintf(" From %d to %d.", *s.Minimum, *s.Maximum)
 	case len(s.Enum) > 0:
 		return fmt.Sprintf(" One of `%s`.", strings.Join(s.Enum, "`, `"))

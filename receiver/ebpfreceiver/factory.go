@@ -19,6 +19,7 @@ import (
 func NewFactory() receiver.Factory {
 	f := &factory{}
 	return xreceiver.NewFactory(metadata.Type, createDefaultConfig,
+		xreceiver.WithTraces(f.createTraces, metadata.TracesStability),
 		xreceiver.WithMetrics(f.createMetrics, metadata.MetricsStability),
 		xreceiver.WithLogs(f.createLogs, metadata.LogsStability))
 }
@@ -26,6 +27,14 @@ func NewFactory() receiver.Factory {
 // factory makes all pipelines of one configuration share one receiver.
 type factory struct {
 	receivers sharedcomponent.Map[*Config, *ebpfReceiver]
+}
+
+func (f *factory) createTraces(
+	_ context.Context, settings receiver.Settings, config component.Config, next consumer.Traces,
+) (receiver.Traces, error) {
+	return f.connect(settings, config, func(r *ebpfReceiver) (open func(), err error) {
+		return connect(&r.traces, "traces", newTracesOutlet(r.report, next, settings.Logger))
+	})
 }
 
 func (f *factory) createMetrics(

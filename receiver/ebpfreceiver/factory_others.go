@@ -19,6 +19,9 @@ import (
 // receiver builds and `validate` works, but creates no receiver: eBPF is a part of the Linux kernel.
 func NewFactory() receiver.Factory {
 	return xreceiver.NewFactory(metadata.Type, createDefaultConfig,
+		xreceiver.WithTraces(func(context.Context, receiver.Settings, component.Config, consumer.Traces) (receiver.Traces, error) {
+			return nil, errPlatform()
+		}, metadata.TracesStability),
 		xreceiver.WithMetrics(func(context.Context, receiver.Settings, component.Config, consumer.Metrics) (receiver.Metrics, error) {
 			return nil, errPlatform()
 		}, metadata.MetricsStability),
@@ -31,6 +34,9 @@ func errPlatform() error {
 	return fmt.Errorf("the %s receiver runs on linux/amd64 and linux/arm64 only, this is %s/%s: remove it from the pipelines",
 		metadata.Type, runtime.GOOS, runtime.GOARCH)
 }
+
+// validateRoutes leaves the patterns to the platforms that can use them.
+func validateRoutes(string, []string) error { return nil }
 
 // validate leaves the rules to the platforms that can use them.
 func (SelectConfig) validate(string) error { return nil }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +26,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -77,6 +80,26 @@ func TestHelperTraffic(t *testing.T) {
 	fmt.Printf("port %d\n", listener.Addr().(*net.TCPAddr).Port)
 }
 
+// TestHelperHTTP is no test: run in a child process, it sends requests to itself. It prints the port of its server.
+func TestHelperHTTP(t *testing.T) {
+	if os.Getenv("EBPFRECEIVER_HELPER") != "http" {
+		return
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, response)
+	}))
+	defer server.Close()
+	for i := range connections {
+		answer, err := http.Get(server.URL + "/orders/" + strconv.Itoa(1000+i))
+		require.NoError(t, err)
+		body, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+		require.Equal(t, response, string(body))
+	}
+	fmt.Printf("port %d\n", server.Listener.Addr().(*net.TCPAddr).Port)
+}
+
 // helper is a command that runs one of the TestHelper functions in a child process.
 func helper(t *testing.T, name, test string, wrapper ...string) *exec.Cmd {
 	t.Helper()
@@ -91,7 +114,12 @@ func helper(t *testing.T, name, test string, wrapper ...string) *exec.Cmd {
 // makeTraffic returns the port of a server that has served connections.
 func makeTraffic(t *testing.T) int {
 	t.Helper()
-	output, err := helper(t, "traffic", "TestHelperTraffic").CombinedOutput()
+	return portOf(t, helper(t, "traffic", "TestHelperTraffic"))
+}
+
+func portOf(t *testing.T, command *exec.Cmd) int {
+	t.Helper()
+	output, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	lines := bufio.NewScanner(strings.NewReader(string(output)))
 	for lines.Scan() {
@@ -116,13 +144,14 @@ func liveConfig(t *testing.T) *Config {
 	return config
 }
 
-// live is a running receiver of both signals with what it has sent.
+// live is a running receiver of all signals with what it has sent.
 type live struct {
+	traces    consumertest.TracesSink
 	metrics   consumertest.MetricsSink
 	logs      consumertest.LogsSink
 	host      recordingHost
 	telemetry *componenttest.Telemetry
-	created   [2]receiver.Logs
+	created   [3]receiver.Logs
 }
 
 func startLive(t *testing.T, factory receiver.Factory, config *Config) *live {
@@ -136,6 +165,8 @@ func startLive(t *testing.T, factory receiver.Factory, config *Config) *live {
 	l.created[0], err = factory.CreateMetrics(t.Context(), settings, config, &l.metrics)
 	require.NoError(t, err)
 	l.created[1], err = factory.CreateLogs(t.Context(), settings, config, &l.logs)
+	require.NoError(t, err)
+	l.created[2], err = factory.CreateTraces(t.Context(), settings, config, &l.traces)
 	require.NoError(t, err)
 
 	// What runs in the background must not end with the context of Start.
@@ -232,6 +263,58 @@ func TestTwoReceiversSideBySide(t *testing.T) {
 }
 
 // A consumer that blocks holds up neither the other pipeline nor, beyond its deadline, the shutdown.
+func TestHTTPBecomesSpansAndMetrics(t *testing.T) {
+	kerneltest.RequireRoot(t)
+	config := liveConfig(t)
+	config.HTTP.Enabled = true
+	config.HTTP.Routes.Patterns = []string{"/orders/{order}"}
+	l := startLive(t, NewFactory(), config)
+	port := portOf(t, helper(t, "http", "TestHelperHTTP"))
+	require.Eventually(t, func() bool { return l.traces.SpanCount() >= 2*connections }, patience, 10*time.Millisecond)
+	l.shutdown(t)
+
+	clients := map[string]pcommon.SpanID{} // by trace
+	servers := map[string]pcommon.SpanID{} // parents by trace
+	for _, traces := range l.traces.AllTraces() {
+		for _, resource := range traces.ResourceSpans().All() {
+			for _, scope := range resource.ScopeSpans().All() {
+				for _, span := range scope.Spans().All() {
+					assert.Equal(t, strconv.Itoa(port), text(span.Attributes(), "server.port"))
+					assert.Equal(t, "200", text(span.Attributes(), "http.response.status_code"))
+					if span.Kind() == ptrace.SpanKindServer {
+						assert.Equal(t, "GET /orders/{order}", span.Name())
+						servers[span.TraceID().String()] = span.ParentSpanID()
+					} else {
+						clients[span.TraceID().String()] = span.SpanID()
+					}
+				}
+			}
+		}
+	}
+	assert.Len(t, clients, connections)
+	assert.Equal(t, clients, servers, "each server's span has its client's as parent")
+
+	counted := map[string]uint64{}
+	for _, metrics := range l.metrics.AllMetrics() { // they are cumulative: the last is the largest
+		for _, resource := range metrics.ResourceMetrics().All() {
+			for _, scope := range resource.ScopeMetrics().All() {
+				for _, metric := range scope.Metrics().All() {
+					if strings.HasPrefix(metric.Name(), "http.") {
+						var count uint64
+						for _, point := range metric.Histogram().DataPoints().All() {
+							count += point.Count()
+						}
+						counted[metric.Name()] = max(counted[metric.Name()], count)
+					}
+				}
+			}
+		}
+	}
+	assert.EqualValues(t, connections, counted["http.server.request.duration"])
+	assert.EqualValues(t, connections, counted["http.client.request.duration"])
+	assert.EqualValues(t, connections, counted["http.server.response.body.size"])
+}
+
 func TestConsumerThatBlocks(t *testing.T) {
 	kerneltest.RequireRoot(t)
 	factory := NewFactory()

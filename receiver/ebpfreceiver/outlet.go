@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 
@@ -30,6 +31,20 @@ type outlet[Data any] struct {
 
 	openOnce, abandonOnce sync.Once
 	opened, abandoned     chan struct{}
+}
+
+func newTracesOutlet(report *receiverhelper.ObsReport, next consumer.Traces, logger *zap.Logger) *outlet[ptrace.Traces] {
+	return &outlet[ptrace.Traces]{
+		signal:  "traces",
+		count:   ptrace.Traces.SpanCount,
+		start:   report.StartTracesOp,
+		consume: next.ConsumeTraces,
+		end:     report.EndTracesOp,
+		logger:  logger,
+
+		opened:    make(chan struct{}),
+		abandoned: make(chan struct{}),
+	}
 }
 
 func newMetricsOutlet(report *receiverhelper.ObsReport, next consumer.Metrics, logger *zap.Logger) *outlet[pmetric.Metrics] {

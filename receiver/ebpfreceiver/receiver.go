@@ -13,11 +13,13 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/tcp"
@@ -51,6 +53,7 @@ type ebpfReceiver struct {
 	report    *receiverhelper.ObsReport
 
 	// One for each pipeline that there is, set by the factory before Start.
+	traces  *outlet[ptrace.Traces]
 	metrics *outlet[pmetric.Metrics]
 	logs    *outlet[plog.Logs]
 
@@ -92,7 +95,7 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 	}
 	r.self = self
 	r.warnOfIdlePipelines()
-	if !r.wantsTCP() {
+	if !r.wantsTCP() && !r.wantsHTTP() {
 		return nil
 	}
 	if err := r.startProbes(); err != nil {
@@ -112,6 +115,9 @@ func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, shutdownPatience)
 	defer cancel()
+	if r.traces != nil {
+		r.traces.abandon()
+	}
 	if r.metrics != nil {
 		r.metrics.abandon()
 	}
@@ -126,16 +132,24 @@ func (r *ebpfReceiver) wantsTCP() bool {
 	return r.config.TCP.Enabled && (r.metrics != nil || r.logs != nil && r.config.TCP.FlowLogs)
 }
 
+// wantsHTTP says whether a pipeline consumes what the HTTP probe makes.
+func (r *ebpfReceiver) wantsHTTP() bool {
+	return r.config.HTTP.Enabled && (r.traces != nil || r.metrics != nil)
+}
+
 // warnOfIdlePipelines says where configuration and pipelines do not fit together.
 func (r *ebpfReceiver) warnOfIdlePipelines() {
 	flowLogs := r.config.TCP.Enabled && r.config.TCP.FlowLogs
 	switch {
-	case !r.config.TCP.Enabled:
-		r.logger.Warn("Nothing to observe: tcp.enabled is false, and there is no other probe")
+	case !r.config.TCP.Enabled && !r.config.HTTP.Enabled:
+		r.logger.Warn("Nothing to observe: tcp.enabled and http.enabled are false")
 	case r.logs != nil && !flowLogs:
 		r.logger.Warn("The logs pipeline gets nothing from this receiver: set tcp.flow_logs: true, or remove the receiver from it")
 	case r.logs == nil && flowLogs:
 		r.logger.Warn("No flow logs are made: tcp.flow_logs is true, but no logs pipeline has this receiver")
+	}
+	if r.traces != nil && !r.config.HTTP.Enabled {
+		r.logger.Warn("The traces pipeline gets nothing from this receiver: set http.enabled: true, or remove the receiver from it")
 	}
 }
 
@@ -167,11 +181,27 @@ func (r *ebpfReceiver) startProbes() (err error) {
 		return err
 	}
 	attached := r.account(r.workloads)
-	traffic, err := r.startProbe(tcp.New(r.tcpConfig(), r.kernel, r.workloads, selector, r.tcpSinks(), r.logger))
-	if err != nil {
-		return err
+	if r.wantsTCP() {
+		connections, err := r.startProbe(tcp.New(r.tcpConfig(), r.kernel, r.workloads, selector, r.tcpSinks(), r.logger))
+		if err != nil {
+			return err
+		}
+		attached = append(attached, connections...)
 	}
-	r.logger.Info("Observing this host", zap.Stringers("capabilities", append(attached, traffic...)))
+	if r.wantsHTTP() {
+		probe, err := http.New(r.httpConfig(), r.kernel, r.workloads, selector, r.httpSinks(), r.logger)
+		if err != nil {
+			return fmt.Errorf("http: %w", err)
+		}
+		exchanges, err := r.startProbe(probe)
+		if err != nil && len(r.probes) == 0 {
+			return err
+		} else if err != nil { // one probe that this kernel does not let run does not stop the others
+			r.logger.Error("Cannot observe HTTP on this host", zap.Error(explainPrivileges(err)))
+		}
+		attached = append(attached, exchanges...)
+	}
+	r.logger.Info("Observing this host", zap.Stringers("capabilities", attached))
 	return nil
 }
 
@@ -225,6 +255,39 @@ func (r *ebpfReceiver) workloadConfig() workload.Config {
 	}
 }
 
+func (r *ebpfReceiver) ringConfig() ring.Config {
+	return ring.Config{
+		Bytes:        r.config.Kernel.RingBytes,
+		PollInterval: r.config.Kernel.PollInterval,
+	}
+}
+
+func (r *ebpfReceiver) httpConfig() http.Config {
+	return http.Config{
+		HeadBytes:       r.config.HTTP.HeadBytes,
+		MaxConnections:  r.config.HTTP.MaxConnections,
+		RoutePatterns:   r.config.HTTP.Routes.Patterns,
+		RouteUnmatched:  r.config.HTTP.Routes.Unmatched,
+		SamplingRatio:   r.config.HTTP.SamplingRatio,
+		MetricsInterval: r.config.Metrics.Interval,
+		Delta:           r.config.Metrics.Temporality == temporalityDelta,
+		MaxSeries:       r.config.Metrics.MaxSeries,
+		Ring:            r.ringConfig(),
+		Scope:           r.scope,
+	}
+}
+
+func (r *ebpfReceiver) httpSinks() http.Sinks {
+	var sinks http.Sinks
+	if r.traces != nil {
+		sinks.Traces = r.traces.send
+	}
+	if r.metrics != nil {
+		sinks.Metrics = r.metrics.send
+	}
+	return sinks
+}
+
 func (r *ebpfReceiver) tcpConfig() tcp.Config {
 	return tcp.Config{
 		SnapshotInterval: r.config.TCP.SnapshotInterval,
@@ -232,11 +295,8 @@ func (r *ebpfReceiver) tcpConfig() tcp.Config {
 		Delta:            r.config.Metrics.Temporality == temporalityDelta,
 		MaxSeries:        r.config.Metrics.MaxSeries,
 		FlowLogs:         r.config.TCP.FlowLogs,
-		Ring: ring.Config{
-			Bytes:        r.config.Kernel.RingBytes,
-			PollInterval: r.config.Kernel.PollInterval,
-		},
-		Scope: r.scope,
+		Ring:             r.ringConfig(),
+		Scope:            r.scope,
 	}
 }
 

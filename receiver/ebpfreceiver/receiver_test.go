@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.opentelemetry.io/collector/receiver/xreceiver"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -95,8 +96,9 @@ func observedSettings(level zapcore.Level) (receiver.Settings, *observer.Observe
 func TestFactoryOffersTheSignalsThatHaveAProbe(t *testing.T) {
 	factory := NewFactory()
 	settings := receivertest.NewNopSettings(metadata.Type)
-	_, err := factory.CreateTraces(t.Context(), settings, factory.CreateDefaultConfig(), consumertest.NewNop())
+	_, err := factory.(xreceiver.Factory).CreateProfiles(t.Context(), settings, factory.CreateDefaultConfig(), consumertest.NewNop())
 	require.ErrorIs(t, err, pipeline.ErrSignalNotSupported)
+	assert.Equal(t, component.StabilityLevelDevelopment, factory.TracesStability())
 	assert.Equal(t, component.StabilityLevelDevelopment, factory.MetricsStability())
 	assert.Equal(t, component.StabilityLevelDevelopment, factory.LogsStability())
 }
@@ -127,17 +129,21 @@ func TestPipelinesOfOneConfigurationShareOneReceiver(t *testing.T) {
 
 func TestPipelineWithoutDataSaysWhy(t *testing.T) {
 	for name, test := range map[string]struct {
-		configure     func(*Config)
-		metrics, logs bool
-		expected      string
+		configure             func(*Config)
+		traces, metrics, logs bool
+		expected              string
 	}{
 		"logs without flow logs": {
-			func(*Config) {}, false, true,
+			func(*Config) {}, false, false, true,
 			"The logs pipeline gets nothing from this receiver: set tcp.flow_logs: true, or remove the receiver from it",
 		},
-		"tcp disabled": {
-			func(c *Config) { c.TCP.Enabled = false }, true, true,
-			"Nothing to observe: tcp.enabled is false, and there is no other probe",
+		"traces without HTTP": {
+			func(*Config) {}, true, false, false,
+			"The traces pipeline gets nothing from this receiver: set http.enabled: true, or remove the receiver from it",
+		},
+		"all disabled": {
+			func(c *Config) { c.TCP.Enabled = false }, false, true, true,
+			"Nothing to observe: tcp.enabled and http.enabled are false",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -147,6 +153,11 @@ func TestPipelineWithoutDataSaysWhy(t *testing.T) {
 			test.configure(config)
 			host := &recordingHost{}
 			var created []component.Component
+			if test.traces {
+				r, err := factory.CreateTraces(t.Context(), settings, config, consumertest.NewNop())
+				require.NoError(t, err)
+				created = append(created, r)
+			}
 			if test.metrics {
 				r, err := factory.CreateMetrics(t.Context(), settings, config, consumertest.NewNop())
 				require.NoError(t, err)

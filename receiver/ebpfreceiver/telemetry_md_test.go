@@ -39,17 +39,17 @@ func literalNames(t *testing.T, file, prefix string) []string {
 
 // Every metric and every attribute that a probe has a name for is in telemetry.md, and no other metric is.
 func TestTelemetryPageIsComplete(t *testing.T) {
-	const names = "../../internal/tcp/names.go"
+	const tcpNames, httpNames = "../../internal/tcp/names.go", "../../internal/http/names.go"
 	content, err := os.ReadFile("telemetry.md")
 	require.NoError(t, err)
 
 	var documented []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `(system\\.[a-z_.]+)` \\|").FindAllStringSubmatch(string(content), -1) {
-		documented = append(documented, row[1])
+	for _, row := range regexp.MustCompile("(?m)^\\| `((?:system|http)\\.[a-z_.]+)` \\| histogram|^\\| `(system\\.[a-z_.]+)` \\| (?:sum|gauge)").FindAllStringSubmatch(string(content), -1) {
+		documented = append(documented, row[1]+row[2])
 	}
-	assert.ElementsMatch(t, literalNames(t, names, "Metric"), documented)
+	assert.ElementsMatch(t, append(literalNames(t, tcpNames, "Metric"), literalNames(t, httpNames, "Metric")...), documented)
 
-	attributes := literalNames(t, names, "attr")
+	attributes := append(literalNames(t, tcpNames, "attr"), literalNames(t, httpNames, "attr")...)
 	assert.Greater(t, len(attributes), 30)
 	for _, attribute := range attributes {
 		assert.Contains(t, string(content), "| `"+attribute+"` |")

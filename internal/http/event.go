@@ -1,0 +1,105 @@
+//go:build linux
+
+package http
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+// message is one call that moved bytes, or the end of a socket: struct message of bpf/http.bpf.c.
+type message bpfMessage
+
+// messageHead is where the bytes that follow it come from: struct message_head of bpf/http.bpf.c.
+type messageHead bpfMessageHead
+
+const (
+	messageSize     = int(unsafe.Sizeof(message{}))
+	messageHeadSize = int(unsafe.Sizeof(messageHead{}))
+)
+
+// decode gives views of a sample, valid as long as the sample is: nothing is copied. head is nil, and data empty, where
+// no bytes were captured.
+func decode(sample []byte) (m *message, head *messageHead, data []byte, err error) {
+	// A perf buffer pads samples, so there may be more.
+	if len(sample) < messageSize {
+		return nil, nil, nil, fmt.Errorf("decode message: the sample has %d bytes, a message has %d", len(sample), messageSize)
+	}
+	if uintptr(unsafe.Pointer(&sample[0]))%unsafe.Alignof(message{}) != 0 {
+		return nil, nil, nil, fmt.Errorf("decode message: the sample is not aligned to %d bytes", unsafe.Alignof(message{}))
+	}
+	m = (*message)(unsafe.Pointer(&sample[0]))
+	if m.Captured == 0 {
+		return m, nil, nil, nil
+	}
+	rest := sample[messageSize:]
+	if len(rest) < messageHeadSize+int(m.Captured) {
+		return nil, nil, nil, fmt.Errorf("decode message: the sample has %d bytes, the message should have %d with its captured ones",
+			len(sample), messageSize+messageHeadSize+int(m.Captured))
+	}
+	head = (*messageHead)(unsafe.Pointer(&rest[0]))
+	return m, head, rest[messageHeadSize : messageHeadSize+int(m.Captured)], nil
+}
+
+func (m *message) kind() bpfMessageKind { return bpfMessageKind(m.Kind) }
+
+// tailBytes are the last bytes of the call that were not captured, of at most eight.
+func (m *message) tailBytes() (tail [8]byte) {
+	for i := range tail {
+		tail[i] = byte(m.Tail >> (8 * i))
+	}
+	return tail
+}
+
+func (h *messageHead) local() netip.AddrPort {
+	return netip.AddrPortFrom(address(h.Family, &h.LocalAddress), h.LocalPort)
+}
+
+func (h *messageHead) peer() netip.AddrPort {
+	return netip.AddrPortFrom(address(h.Family, &h.PeerAddress), h.PeerPort)
+}
+
+// address reads an address as the socket has it; an IPv4 address mapped into IPv6 is an IPv4 address.
+func address(family uint16, bytes *[16]uint8) netip.Addr {
+	if family == unix.AF_INET6 {
+		return netip.AddrFrom16(*bytes).Unmap()
+	}
+	return netip.AddrFrom4([4]byte(bytes[:4]))
+}
+
+// flowID is made of the two initial sequence numbers, so it is the same on both ends and survives address translation.
+func (h *messageHead) flowID() uint64 {
+	first, second := h.LocalSequence, h.RemoteSequence
+	if first > second {
+		first, second = second, first
+	}
+	return uint64(first)<<32 | uint64(second)
+}
+
+func (h *messageHead) processKey() workload.Key {
+	return workload.Key{PID: h.Pid, StartBootNs: h.StartBootNs}
+}
+
+func (h *messageHead) hint() workload.Hint {
+	comm, _, _ := strings.Cut(string(h.Comm[:]), "\x00")
+	return workload.Hint{Comm: comm, CgroupID: h.CgroupId}
+}
+
+// Values of error.type that are not errno names.
+const errorConnectionClosed = "connection_closed" // the connection ended before the response did
+
+// errorType is why a connection ended in the middle of an exchange.
+func (m *message) errorType() string {
+	if m.Error != 0 {
+		if name := unix.ErrnoName(unix.Errno(m.Error)); name != "" {
+			return name
+		}
+	}
+	return errorConnectionClosed
+}

@@ -1,0 +1,333 @@
+//go:build linux
+
+package http
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+var (
+	// Seconds, as the semantic conventions advise.
+	durationBounds = []float64{.005, .01, .025, .05, .075, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}
+	// Bytes. The first bucket is of the empty bodies; the conventions advise nothing.
+	sizeBounds = []float64{0, 128, 512, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20}
+)
+
+// seriesKey is what distinguishes the series of all workloads: the attributes that the semantic conventions have for
+// HTTP metrics. It is made without allocation. error.type follows from role, status and errorType.
+type seriesKey struct {
+	resource  string
+	role      Role
+	method    string // a known one
+	scheme    string
+	status    int
+	errorType string // Exchange.ErrorType
+	version   string
+	route     string   // of a server: a client has none
+	server    endpoint // of a client: what a server is called is the caller's choice, and opt-in in the conventions
+}
+
+// series is the metrics of one attribute set.
+type series struct {
+	key        seriesKey
+	attributes pcommon.Map
+	start      time.Time
+	lastUsed   time.Time
+
+	duration, requestSize, responseSize *signal.Histogram
+	exemplar                            exemplar // of duration
+}
+
+// exemplar is the last sampled exchange of an interval. Without a span there is none.
+type exemplar struct {
+	seconds float64
+	at      time.Time
+	trace   pcommon.TraceID
+	span    pcommon.SpanID
+}
+
+// group is the series of one resource.
+type group struct {
+	workload *workload.Workload // nil for the overflow
+	series   []*series
+}
+
+// aggregation turns exchanges into metrics. It is pure: time is an argument, and nothing of the kernel is in it.
+// It is not safe for concurrent use.
+type aggregation struct {
+	maxSeries  int
+	delta      bool
+	expiry     time.Duration
+	groups     map[string]*group
+	series     map[seriesKey]*series
+	overflow   group     // one series of each role: they are in metrics of their own
+	overflowed uint64    // exchanges that found no place of their own
+	flushed    time.Time // what is new starts no earlier: intervals of one attribute set do not overlap
+}
+
+func newAggregation(maxSeries int, delta bool, expiry time.Duration) *aggregation {
+	return &aggregation{
+		maxSeries: maxSeries,
+		delta:     delta,
+		expiry:    expiry,
+		groups:    map[string]*group{},
+		series:    map[seriesKey]*series{},
+	}
+}
+
+// add accounts for one exchange that ended at a time. False: it ends before it starts, and is not counted.
+func (a *aggregation) add(e *Exchange, route string, id identity, at time.Time) bool {
+	if e.EndNs < e.StartNs {
+		return false
+	}
+	s := a.find(e, route, at)
+	if at.After(s.lastUsed) {
+		s.lastUsed = at
+	}
+	seconds := e.duration().Seconds()
+	s.duration.Observe(seconds)
+	if e.RequestBodyBytes >= 0 {
+		s.requestSize.Observe(float64(e.RequestBodyBytes))
+	}
+	if e.ResponseBodyBytes >= 0 {
+		s.responseSize.Observe(float64(e.ResponseBodyBytes))
+	}
+	if id.sampled && !at.Before(s.exemplar.at) {
+		s.exemplar = exemplar{seconds: seconds, at: at, trace: id.trace, span: id.span}
+	}
+	return true
+}
+
+func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
+	key := seriesKey{
+		resource:  e.Owner.ResourceKey(),
+		role:      e.Role,
+		method:    knownMethod(e.Method),
+		scheme:    e.scheme(),
+		status:    e.Status,
+		errorType: e.ErrorType,
+		version:   e.protocolVersion(),
+	}
+	if e.Role == RoleClient {
+		key.server = e.server()
+	} else {
+		key.route = route
+	}
+	if s := a.series[key]; s != nil {
+		return s
+	}
+	if len(a.series) >= a.maxSeries {
+		a.overflowed++
+		return a.overflowOf(e.Role, at)
+	}
+	// The series outlives the head of the request, which these may be slices of.
+	key.errorType = strings.Clone(key.errorType)
+	key.version = strings.Clone(key.version)
+	key.route = strings.Clone(key.route)
+	key.server.host = strings.Clone(key.server.host)
+
+	s := a.newSeries(key, at)
+	key.describe(s.attributes)
+	a.series[key] = s
+	g := a.groups[key.resource]
+	if g == nil {
+		g = &group{workload: e.Owner}
+		a.groups[key.resource] = g
+	}
+	g.series = append(g.series, s)
+	return s
+}
+
+func (a *aggregation) overflowOf(role Role, at time.Time) *series {
+	for _, s := range a.overflow.series {
+		if s.key.role == role {
+			return s
+		}
+	}
+	s := a.newSeries(seriesKey{role: role}, at)
+	s.attributes.PutBool(attrOverflow, true)
+	a.overflow.series = append(a.overflow.series, s)
+	return s
+}
+
+func (a *aggregation) newSeries(key seriesKey, at time.Time) *series {
+	if at.Before(a.flushed) {
+		at = a.flushed
+	}
+	return &series{
+		key:          key,
+		attributes:   pcommon.NewMap(),
+		start:        at,
+		lastUsed:     at,
+		duration:     signal.NewHistogram(durationBounds),
+		requestSize:  signal.NewHistogram(sizeBounds),
+		responseSize: signal.NewHistogram(sizeBounds),
+	}
+}
+
+func (key *seriesKey) describe(attributes pcommon.Map) {
+	attributes.PutStr(attrMethod, key.method)
+	attributes.PutStr(attrScheme, key.scheme)
+	if key.status != 0 {
+		attributes.PutInt(attrStatusCode, int64(key.status))
+	}
+	outcome := Exchange{Role: key.role, Status: key.status, ErrorType: key.errorType}
+	putText(attributes, attrErrorType, outcome.errorType())
+	putText(attributes, attrProtocolVersion, key.version)
+	putText(attributes, attrRoute, key.route)
+	key.server.describe(attributes)
+}
+
+// flush writes the metrics of the interval that ends now, and forgets what cumulative metrics need no more.
+// The result has no data points where there was nothing to tell.
+func (a *aggregation) flush(now time.Time, scope func(pcommon.InstrumentationScope)) pmetric.Metrics {
+	metrics := pmetric.NewMetrics()
+	for _, g := range a.sortedGroups() {
+		a.writeGroup(metrics, g, now, scope)
+	}
+	if len(a.overflow.series) > 0 {
+		a.writeGroup(metrics, &a.overflow, now, scope)
+	}
+	a.forget(now)
+	a.flushed = now
+	return metrics
+}
+
+// forget frees what the next interval does not need: of delta metrics everything, of cumulative ones the series that
+// nothing has touched for the expiry.
+func (a *aggregation) forget(now time.Time) {
+	if a.delta {
+		clear(a.series)
+		clear(a.groups)
+		a.overflow.series = nil
+		return
+	}
+	for resource, g := range a.groups {
+		g.series = slices.DeleteFunc(g.series, func(s *series) bool {
+			s.exemplar = exemplar{} // it was of the interval
+			if now.Sub(s.lastUsed) < a.expiry {
+				return false
+			}
+			delete(a.series, s.key)
+			return true
+		})
+		if len(g.series) == 0 {
+			delete(a.groups, resource)
+		}
+	}
+	for _, s := range a.overflow.series {
+		s.exemplar = exemplar{}
+	}
+}
+
+// sortedGroups gives an order that does not change from flush to flush.
+func (a *aggregation) sortedGroups() []*group {
+	groups := make([]*group, 0, len(a.groups))
+	for _, g := range a.groups {
+		groups = append(groups, g)
+	}
+	slices.SortFunc(groups, func(x, y *group) int {
+		return cmp.Or(
+			cmp.Compare(x.workload.Service.Name, y.workload.Service.Name),
+			cmp.Compare(x.workload.Service.InstanceID, y.workload.Service.InstanceID),
+			cmp.Compare(x.workload.ExecutableName, y.workload.ExecutableName),
+		)
+	})
+	return groups
+}
+
+// instrument is one metric, a histogram, which the series of one role have.
+type instrument struct {
+	role                    Role
+	name, unit, description string
+	histogram               func(s *series) *signal.Histogram
+	exemplars               bool
+}
+
+// instruments are all metrics of the probe, in the order in which they are written, with the semantic conventions'
+// descriptions.
+func instruments() [6]instrument {
+	duration := func(s *series) *signal.Histogram { return s.duration }
+	requestSize := func(s *series) *signal.Histogram { return s.requestSize }
+	responseSize := func(s *series) *signal.Histogram { return s.responseSize }
+	return [...]instrument{
+		{RoleServer, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true},
+		{RoleServer, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false},
+		{RoleServer, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false},
+		{RoleClient, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true},
+		{RoleClient, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false},
+		{RoleClient, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false},
+	}
+}
+
+// writeGroup appends the metrics of one resource. Resource and metrics are made with their first point.
+func (a *aggregation) writeGroup(
+	metrics pmetric.Metrics, g *group, now time.Time, describeScope func(pcommon.InstrumentationScope),
+) {
+	var scope pmetric.ScopeMetrics
+	madeScope := false
+	for _, instrument := range instruments() {
+		var points pmetric.HistogramDataPointSlice
+		madePoints := false
+		for _, s := range g.series {
+			histogram := instrument.histogram(s)
+			if s.key.role != instrument.role || histogram.Count() == 0 {
+				continue
+			}
+			if !madeScope {
+				madeScope = true
+				resource := metrics.ResourceMetrics().AppendEmpty()
+				if g.workload != nil {
+					g.workload.PutResource(resource.Resource().Attributes())
+				}
+				scope = resource.ScopeMetrics().AppendEmpty()
+				describeScope(scope.Scope())
+			}
+			if !madePoints {
+				madePoints = true
+				points = instrument.make(scope, a.delta)
+			}
+			point := points.AppendEmpty()
+			point.SetStartTimestamp(pcommon.NewTimestampFromTime(s.start))
+			point.SetTimestamp(pcommon.NewTimestampFromTime(now))
+			s.attributes.CopyTo(point.Attributes())
+			histogram.WriteTo(point)
+			if instrument.exemplars {
+				s.exemplar.writeTo(point)
+			}
+		}
+	}
+}
+
+func (i *instrument) make(scope pmetric.ScopeMetrics, delta bool) pmetric.HistogramDataPointSlice {
+	metric := scope.Metrics().AppendEmpty()
+	metric.SetName(i.name)
+	metric.SetUnit(i.unit)
+	metric.SetDescription(i.description)
+	histogram := metric.SetEmptyHistogram()
+	histogram.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	if delta {
+		histogram.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	}
+	return histogram.DataPoints()
+}
+
+func (x *exemplar) writeTo(point pmetric.HistogramDataPoint) {
+	if x.at.IsZero() {
+		return
+	}
+	written := point.Exemplars().AppendEmpty()
+	written.SetDoubleValue(x.seconds)
+	written.SetTimestamp(pcommon.NewTimestampFromTime(x.at))
+	written.SetTraceID(x.trace)
+	written.SetSpanID(x.span)
+}

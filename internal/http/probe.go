@@ -1,0 +1,458 @@
+//go:build linux
+
+package http
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.uber.org/zap"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+// ProbeName is the value of the attribute probe in the receiver's own telemetry.
+const ProbeName = "http"
+
+// Config is how the probe works. Every field but RoutePatterns must be set.
+type Config struct {
+	// HeadBytes is how much of a message is copied at most, for its head: 64 to 4096.
+	HeadBytes int
+	// MaxConnections is how many connections that carry HTTP are followed at a time.
+	MaxConnections int
+	// RoutePatterns and RouteUnmatched say how a path becomes a route: see compileRoutes.
+	RoutePatterns  []string
+	RouteUnmatched string
+	// SamplingRatio is the share of traces whose spans are reported, 0 to 1. Metrics count all exchanges.
+	SamplingRatio float64
+	// MetricsInterval is how often metrics are handed to the consumer.
+	MetricsInterval time.Duration
+	// Delta makes histograms start anew with each MetricsInterval.
+	Delta bool
+	// MaxSeries is how many attribute sets metrics may have at a time; what comes beyond is counted in one set with
+	// otel.metric.overflow.
+	MaxSeries int
+	// Ring is the size and wake-up policy of the way out of the kernel.
+	Ring ring.Config
+	// Scope names the instrumentation scope of what the probe makes.
+	Scope func(pcommon.InstrumentationScope)
+}
+
+// Sinks take what the probe makes. One that is nil has no pipeline.
+type Sinks struct {
+	Traces  func(context.Context, ptrace.Traces) error
+	Metrics func(context.Context, pmetric.Metrics) error
+}
+
+const (
+	// seriesExpiry is how long a cumulative series is kept after its last exchange.
+	seriesExpiry = 5 * time.Minute
+	// maxWaitingSpans bounds the spans that wait for a consumer that blocks.
+	maxWaitingSpans = 16384
+	// sweepInterval is how often connections are looked for whose end was lost.
+	sweepInterval = time.Minute
+)
+
+// Probe follows the HTTP exchanges of the host.
+type Probe struct {
+	config    Config
+	kernel    *kernel.Kernel
+	workloads *workload.Table
+	selector  *workload.Selector
+	sinks     Sinks
+	logger    *zap.Logger
+
+	loaded      sync.RWMutex // guards what is below against Stats
+	collection  *ebpf.Collection
+	reader      *ring.Reader
+	attachments []*kernel.Attachment
+	traces      *signal.Handoff[ptrace.Traces]
+	metrics     *signal.Handoff[pmetric.Metrics]
+	stop        chan context.Context // the one of Shutdown
+	done        sync.WaitGroup
+
+	// Owned by the goroutine that run is.
+	clock       *kernel.Clock
+	pairing     *pairing
+	identifier  *identifier
+	sampler     *sampler
+	routes      *routeTable
+	aggregation *aggregation
+	spans       *spans
+
+	counters counters
+}
+
+// counters are read by Stats while the probe runs.
+type counters struct {
+	messages           [bpfMessageKindMESSAGE_END + 1]atomic.Uint64
+	server, client     atomic.Uint64 // exchanges
+	unsampled          atomic.Uint64
+	undecoded          atomic.Uint64
+	spansDropped       atomic.Uint64
+	series, overflowed atomic.Uint64
+	connections        atomic.Uint64
+	drops              [dropReasons]atomic.Uint64
+}
+
+// hook is one kernel program of the probe.
+type hook struct{ program, tracepoint string }
+
+func hooks() []hook {
+	return []hook{
+		{"http_send", "tcp_sendmsg_locked"},
+		{"http_receive", "sock_recv_length"},
+		{"http_end", "tcp_destroy_sock"},
+	}
+}
+
+// ValidateRoutes checks patterns of routes. Each error begins with the pattern's place in the list, patterns[0] and so on.
+func ValidateRoutes(patterns []string) error {
+	_, err := compileRoutes(patterns, "")
+	return err
+}
+
+// New makes a probe that does nothing until it is started. A nil selector observes every process.
+func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector *workload.Selector, sinks Sinks, logger *zap.Logger) (*Probe, error) {
+	routes, err := newRouteTable(config.RoutePatterns, config.RouteUnmatched)
+	if err != nil {
+		return nil, err
+	}
+	p := &Probe{
+		config:      config,
+		kernel:      kern,
+		workloads:   workloads,
+		selector:    selector,
+		sinks:       sinks,
+		logger:      logger,
+		stop:        make(chan context.Context, 1),
+		clock:       kernel.NewClock(),
+		identifier:  &identifier{random: rand.Uint64},
+		sampler:     newSampler(config.SamplingRatio),
+		routes:      routes,
+		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
+		spans:       newSpans(config.Scope),
+	}
+	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
+	return p, nil
+}
+
+// Start loads and attaches the kernel side and begins to report. When it fails, nothing is left behind.
+func (p *Probe) Start() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.release())
+		}
+	}()
+	if err := p.load(); err != nil {
+		return err
+	}
+	if err := p.attach(); err != nil {
+		return err
+	}
+	p.traces = signal.NewHandoff(4, p.sinks.Traces, func(err error) { p.refused("traces", err) })
+	p.metrics = signal.NewHandoff(1, p.sinks.Metrics, func(err error) { p.refused("metrics", err) })
+	p.done.Go(p.run)
+	return nil
+}
+
+// Shutdown reports what is left, hands it over and detaches everything. When ctx ends, the consumers are not waited for.
+func (p *Probe) Shutdown(ctx context.Context) error {
+	if p.traces == nil {
+		return nil
+	}
+	p.stop <- ctx
+	if err := p.reader.Wake(); err != nil {
+		p.logger.Warn("Wake the HTTP probe for its end", zap.Error(err))
+	}
+	p.done.Wait()
+	var (
+		errs [2]error
+		both sync.WaitGroup
+	)
+	both.Go(func() { errs[0] = p.traces.Close(ctx) })
+	both.Go(func() { errs[1] = p.metrics.Close(ctx) })
+	both.Wait()
+	p.traces, p.metrics = nil, nil
+	err := errors.Join(errs[:]...)
+	if err != nil {
+		err = fmt.Errorf("stop the HTTP probe's hand-over: %w", err)
+	}
+	return errors.Join(err, p.release())
+}
+
+func (p *Probe) load() error {
+	spec, err := loadBpf()
+	if err != nil {
+		return fmt.Errorf("read the HTTP probe's object: %w", err)
+	}
+	for name, value := range map[string]any{
+		"self_pid":   uint32(os.Getpid()),
+		"head_bytes": uint32(p.config.HeadBytes),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
+		}
+	}
+	if err := ring.Configure(spec, p.config.Ring); err != nil {
+		return fmt.Errorf("configure the HTTP probe's ring: %w", err)
+	}
+	collection, err := p.kernel.Load(spec)
+	if err != nil {
+		return fmt.Errorf("load the HTTP probe (it needs the tracepoints sock_recv_length, Linux 6.3, and tcp_sendmsg_locked, Linux 6.16): %w", err)
+	}
+	reader, err := ring.NewReader(collection.Maps["events"], p.config.Ring)
+	if err != nil {
+		collection.Close()
+		return fmt.Errorf("read the HTTP probe's ring: %w", err)
+	}
+	p.loaded.Lock()
+	defer p.loaded.Unlock()
+	p.collection, p.reader = collection, reader
+	return nil
+}
+
+func (p *Probe) attach() error {
+	for _, h := range hooks() {
+		attachment, err := kernel.Climb("http."+h.tracepoint, kernel.Rung{
+			Name: "tp_btf",
+			Attach: func() (io.Closer, error) {
+				return link.AttachTracing(link.TracingOptions{Program: p.collection.Programs[h.program]})
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("attach the HTTP probe: %w", err)
+		}
+		p.attachments = append(p.attachments, attachment)
+	}
+	return nil
+}
+
+func (p *Probe) release() error {
+	p.loaded.Lock()
+	defer p.loaded.Unlock()
+	var errs []error
+	for _, attachment := range p.attachments {
+		errs = append(errs, attachment.Close())
+	}
+	if p.reader != nil {
+		errs = append(errs, p.reader.Close())
+	}
+	if p.collection != nil {
+		p.collection.Close()
+	}
+	p.attachments, p.reader, p.collection = nil, nil, nil
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("release the HTTP probe: %w", err)
+	}
+	return nil
+}
+
+// run drains the ring and hands over, all in one goroutine: nothing it owns needs a lock.
+func (p *Probe) run() {
+	start := time.Now()
+	nextFlush := start.Add(p.config.MetricsInterval)
+	nextSweep := start.Add(sweepInterval)
+	for {
+		select {
+		case ctx := <-p.stop:
+			p.finish(ctx)
+			return
+		default:
+		}
+		p.drain()
+		now := time.Now()
+		if !now.Before(nextFlush) && p.flushMetrics(now) {
+			for !now.Before(nextFlush) {
+				nextFlush = nextFlush.Add(p.config.MetricsInterval)
+			}
+		}
+		if !now.Before(nextSweep) {
+			p.pairing.sweep(p.clock.Monotonic(now))
+			nextSweep = now.Add(sweepInterval)
+		}
+		p.flushSpans()
+		p.publish()
+	}
+}
+
+// finish reports what the probe still knows. Exchanges that are under way are not told of: how they end is not known.
+func (p *Probe) finish(ctx context.Context) {
+	for _, attachment := range p.attachments {
+		if err := attachment.Close(); err != nil {
+			p.logger.Warn("Detach a hook of the HTTP probe", zap.Error(err))
+		}
+	}
+	if err := p.reader.Wake(); err != nil {
+		p.logger.Error("Wake the HTTP probe's reader", zap.Error(err))
+	}
+	p.drain()
+	if p.sinks.Metrics != nil {
+		if metrics := p.aggregation.flush(time.Now(), p.config.Scope); metrics.DataPointCount() > 0 {
+			p.metrics.Insist(ctx, metrics)
+		}
+	}
+	if p.spans.count > 0 {
+		p.traces.Insist(ctx, p.spans.take())
+	}
+	p.publish()
+}
+
+func (p *Probe) drain() {
+	p.clock.Refresh()
+	if _, err := p.reader.Drain(p.handle); err != nil {
+		p.logger.Error("Read the HTTP probe's ring", zap.Error(err))
+	}
+}
+
+func (p *Probe) handle(sample []byte) {
+	m, head, data, err := decode(sample)
+	if err != nil || int(m.Kind) >= len(p.counters.messages) {
+		p.counters.undecoded.Add(1)
+		return
+	}
+	p.counters.messages[m.Kind].Add(1)
+	p.pairing.handle(m, head, data)
+}
+
+// owner tells the process at this end of an exchange, and whether it is observed.
+func (p *Probe) owner(head *messageHead, role Role) (*workload.Workload, bool) {
+	owner := p.workloads.Lookup(head.processKey(), head.hint())
+	servicePort := head.LocalPort
+	if role == RoleClient {
+		servicePort = head.PeerPort
+	}
+	return owner, p.selector.Match(owner, servicePort)
+}
+
+// tell makes a span and counts of an exchange.
+func (p *Probe) tell(e *Exchange) {
+	if e.Role == RoleServer {
+		p.counters.server.Add(1)
+	} else {
+		p.counters.client.Add(1)
+	}
+	id := p.identifier.identify(e)
+	p.sampler.keep(&id)
+	id.sampled = id.sampled && p.sinks.Traces != nil // an exemplar points to a span that somebody gets
+	route := p.routes.route(e)
+	if p.sinks.Metrics != nil {
+		p.aggregation.add(e, route, id, p.clock.Wall(e.EndNs))
+	}
+	if !id.sampled {
+		return
+	}
+	if p.spans.count >= maxWaitingSpans {
+		p.flushSpans()
+	}
+	if p.spans.count >= maxWaitingSpans {
+		p.counters.spansDropped.Add(1)
+		return
+	}
+	p.spans.add(e, route, id, p.clock.Wall)
+}
+
+// flushMetrics says false when the consumer has not taken the metrics before: they go on accumulating.
+func (p *Probe) flushMetrics(now time.Time) bool {
+	if p.sinks.Metrics == nil {
+		return true
+	}
+	if !p.metrics.Idle() {
+		return false
+	}
+	if metrics := p.aggregation.flush(now, p.config.Scope); metrics.DataPointCount() > 0 {
+		p.metrics.Offer(metrics)
+	}
+	return true
+}
+
+func (p *Probe) flushSpans() {
+	if p.spans.count > 0 && p.traces.Idle() {
+		p.traces.Offer(p.spans.take())
+	}
+}
+
+func (p *Probe) refused(signal string, err error) {
+	p.logger.Error("The next consumer refused "+signal+" of the HTTP probe", zap.Error(err))
+}
+
+// publish lets Stats see what the goroutine of run counts.
+func (p *Probe) publish() {
+	p.counters.connections.Store(uint64(len(p.pairing.connections)))
+	p.counters.series.Store(uint64(len(p.aggregation.series)))
+	p.counters.overflowed.Store(p.aggregation.overflowed)
+	p.counters.unsampled.Store(p.sampler.unsampled)
+	for reason, count := range p.pairing.drops {
+		p.counters.drops[reason].Store(count)
+	}
+}
+
+// Attachments says which rung each hook of the running probe got.
+func (p *Probe) Attachments() []*kernel.Attachment { return p.attachments }
+
+// Stats is what the probe says of itself. It may be called at any time; a probe that does not run has only its counters.
+func (p *Probe) Stats() kernel.Stats {
+	stats := kernel.Stats{
+		Events: []kernel.EventCount{
+			{Probe: ProbeName, Kind: "head", Count: p.counters.messages[bpfMessageKindMESSAGE_HEAD].Load()},
+			{Probe: ProbeName, Kind: "data", Count: p.counters.messages[bpfMessageKindMESSAGE_DATA].Load()},
+			{Probe: ProbeName, Kind: "connection_end", Count: p.counters.messages[bpfMessageKindMESSAGE_END].Load()},
+			{Probe: ProbeName, Kind: "server_exchange", Count: p.counters.server.Load()},
+			{Probe: ProbeName, Kind: "client_exchange", Count: p.counters.client.Load()},
+			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
+			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},
+		},
+		Losses: []kernel.LossCount{
+			{Probe: ProbeName, Reason: "undecodable", Count: p.counters.undecoded.Load()},
+			{Probe: ProbeName, Reason: "consumer_blocked", Count: p.counters.spansDropped.Load()},
+		},
+		Maps: []kernel.MapUsage{
+			{Probe: ProbeName, Map: "connections", Entries: p.counters.connections.Load(), Capacity: uint64(p.config.MaxConnections)},
+			{Probe: ProbeName, Map: "series", Entries: p.counters.series.Load(), Capacity: uint64(p.config.MaxSeries)},
+		},
+	}
+	for reason := range p.counters.drops {
+		stats.Losses = append(stats.Losses, kernel.LossCount{
+			Probe: ProbeName, Reason: dropReason(reason).String(), Count: p.counters.drops[reason].Load(),
+		})
+	}
+
+	p.loaded.RLock()
+	defer p.loaded.RUnlock()
+	if p.collection == nil {
+		return stats
+	}
+	used, capacity := p.reader.Usage()
+	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
+	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)
+	losses, err := kernel.ReadLosses(ProbeName, p.collection.Maps["losses"], lossReasons[:])
+	if err != nil {
+		p.logger.Error("Read what the HTTP probe lost", zap.Error(err))
+	}
+	stats.Losses = append(stats.Losses, losses...)
+	if lost := p.reader.Lost(); lost > 0 {
+		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "unreadable_event", Count: lost})
+	}
+	return stats
+}
+
+// lossReasons names the reasons of bpf/include/loss.h in the receiver's telemetry; the probe has no use for the others.
+var lossReasons = [bpfLossReasonLOSS_REASONS]string{
+	bpfLossReasonLOSS_RING_FULL:    "ring_full",
+	bpfLossReasonLOSS_STORAGE_FULL: "storage_full",
+}

@@ -1,0 +1,407 @@
+//go:build linux
+
+package http
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+)
+
+// spans collects exchanges as spans, those of one workload identity under one resource.
+// It is not safe for concurrent use.
+type spans struct {
+	describeScope func(pcommon.InstrumentationScope)
+	traces        ptrace.Traces
+	byResource    map[string]ptrace.SpanSlice
+	count         int
+}
+
+func newSpans(describeScope func(pcommon.InstrumentationScope)) *spans {
+	return &spans{
+		describeScope: describeScope,
+		traces:        ptrace.NewTraces(),
+		byResource:    map[string]ptrace.SpanSlice{},
+	}
+}
+
+// take hands over what was collected and begins anew.
+func (s *spans) take() ptrace.Traces {
+	traces := s.traces
+	s.traces = ptrace.NewTraces()
+	clear(s.byResource)
+	s.count = 0
+	return traces
+}
+
+// add makes an exchange a span. wall turns nanoseconds of the kernel's monotonic clock into time. False: the exchange
+// ends before it starts, and is no span.
+func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicNs uint64) time.Time) bool {
+	if e.EndNs < e.StartNs {
+		return false
+	}
+	resourceKey := e.Owner.ResourceKey()
+	slice, ok := s.byResource[resourceKey]
+	if !ok {
+		resource := s.traces.ResourceSpans().AppendEmpty()
+		e.Owner.PutResource(resource.Resource().Attributes())
+		scope := resource.ScopeSpans().AppendEmpty()
+		s.describeScope(scope.Scope())
+		slice = scope.Spans()
+		s.byResource[resourceKey] = slice
+	}
+	span := slice.AppendEmpty()
+	span.SetTraceID(id.trace)
+	span.SetSpanID(id.span)
+	span.SetParentSpanID(id.parent)
+	span.SetFlags(uint32(id.flags)) // the lower 8 bits are those of W3C Trace Context
+	span.TraceState().FromRaw(id.state)
+	span.SetName(e.spanName(route))
+	span.SetKind(ptrace.SpanKindServer)
+	if e.Role == RoleClient {
+		span.SetKind(ptrace.SpanKindClient)
+	}
+	// Both ends by one reading of the clock's offset: that the clock may be set in between is not the span's concern.
+	start := wall(e.StartNs)
+	span.SetStartTimestamp(pcommon.NewTimestampFromTime(start))
+	span.SetEndTimestamp(pcommon.NewTimestampFromTime(start.Add(e.duration())))
+	if e.failed() {
+		span.Status().SetCode(ptrace.StatusCodeError)
+	}
+	attributes := span.Attributes()
+	attributes.EnsureCapacity(26)
+	e.describe(attributes, route)
+	s.count++
+	return true
+}
+
+// duration is how long an exchange that does not end before it starts took.
+func (e *Exchange) duration() time.Duration { return time.Duration(e.EndNs - e.StartNs) }
+
+// timeToFirstByte is from the first byte of the request to that of the response, where there is one.
+func (e *Exchange) timeToFirstByte() (time.Duration, bool) {
+	if e.ResponseNs == 0 || e.ResponseNs < e.StartNs {
+		return 0, false
+	}
+	return time.Duration(e.ResponseNs - e.StartNs), true
+}
+
+// spanName is "{method} {http.route}", or the method alone; a method that is not known is HTTP there. A client has no
+// route, and no url.template either, which is what its name would have.
+func (e *Exchange) spanName(route string) string {
+	method := knownMethod(e.Method)
+	if method == methodOther {
+		method = "HTTP"
+	}
+	if route == "" || e.Role == RoleClient {
+		return method
+	}
+	return method + " " + validText(route)
+}
+
+// failed says whether the exchange is an error to the one whose span it is: a status of 4xx is the client's error
+// alone.
+func (e *Exchange) failed() bool {
+	return e.ErrorType != "" || e.Status >= 500 || e.Role == RoleClient && e.Status >= 400
+}
+
+// errorType is the value of error.type, empty where nothing failed. Why there is no whole response says more than the
+// status, which stands in an attribute of its own.
+func (e *Exchange) errorType() string {
+	switch {
+	case !e.failed():
+		return ""
+	case e.ErrorType != "":
+		return e.ErrorType
+	default:
+		return strconv.Itoa(e.Status)
+	}
+}
+
+// describe writes what the semantic conventions for HTTP spans have (server and client, stable), and what the
+// connection adds. What is not known is not written.
+func (e *Exchange) describe(attributes pcommon.Map, route string) {
+	method := knownMethod(e.Method)
+	attributes.PutStr(attrMethod, method)
+	if method == methodOther {
+		putText(attributes, attrMethodOriginal, e.Method)
+	}
+	attributes.PutStr(attrScheme, e.scheme())
+	if e.Role == RoleClient {
+		putText(attributes, attrFullURL, e.fullURL())
+	} else {
+		e.describeServed(attributes, route)
+	}
+	if e.Status != 0 {
+		attributes.PutInt(attrStatusCode, int64(e.Status))
+	}
+	putText(attributes, attrErrorType, e.errorType())
+	putText(attributes, attrUserAgent, e.UserAgent)
+	if e.RequestBodyBytes >= 0 {
+		attributes.PutInt(attrRequestBodySize, e.RequestBodyBytes)
+	}
+	if e.ResponseBodyBytes >= 0 {
+		attributes.PutInt(attrResponseBodySize, e.ResponseBodyBytes)
+	}
+
+	attributes.PutStr(attrProtocolName, "http")
+	putText(attributes, attrProtocolVersion, e.protocolVersion())
+	e.server().describe(attributes)
+	if e.Peer.IsValid() {
+		peer := plainAddr(e.Peer).String()
+		attributes.PutStr(attrPeerAddress, peer)
+		attributes.PutInt(attrPeerPort, int64(e.Peer.Port()))
+		if e.Role == RoleServer {
+			attributes.PutStr(attrClientAddress, peer) // as far as the connection tells: it may be a proxy's
+		}
+	}
+	if e.Local.IsValid() {
+		attributes.PutStr(attrLocalAddress, plainAddr(e.Local).String())
+		attributes.PutInt(attrLocalPort, int64(e.Local.Port()))
+	}
+
+	if delay, ok := e.timeToFirstByte(); ok {
+		attributes.PutDouble(attrTimeToFirstByte, delay.Seconds())
+	}
+	if e.SRTTUs > 0 {
+		attributes.PutDouble(attrSRTT, float64(e.SRTTUs)/1e6)
+	}
+	attributes.PutInt(attrRetransmits, int64(e.Retransmits))
+	if e.Owner.PID != 0 { // the resource is of all processes of a service
+		attributes.PutInt(attrPID, int64(e.Owner.PID))
+	}
+}
+
+// describeServed writes what is of a server's span alone.
+func (e *Exchange) describeServed(attributes pcommon.Map, route string) {
+	path, query := splitTarget(e.Target)
+	putText(attributes, attrPath, path)
+	putText(attributes, attrQuery, redactQuery(query))
+	putText(attributes, attrRoute, route)
+}
+
+// protocolVersion is the version as network.protocol.version spells it, empty where no request line was understood.
+func (e *Exchange) protocolVersion() string {
+	switch {
+	case e.MinorVersion == 1:
+		return "1.1"
+	case e.MinorVersion == 0 && e.Method != "":
+		return "1.0"
+	case e.MinorVersion > 1 && e.MinorVersion <= 9:
+		return "1." + strconv.Itoa(e.MinorVersion)
+	}
+	return ""
+}
+
+// The schemes that a target in absolute-form may name here.
+const (
+	schemeHTTP  = "http"
+	schemeHTTPS = "https"
+)
+
+// scheme is http, which is what was on the wire, unless a target in absolute-form asks a proxy for https.
+func (e *Exchange) scheme() string {
+	if e.Target != "" && e.Target[0] != '/' {
+		if scheme, _, _, ok := splitAbsolute(e.Target); ok && strings.EqualFold(scheme, schemeHTTPS) {
+			return schemeHTTPS
+		}
+	}
+	return schemeHTTP
+}
+
+func defaultPort(scheme string) uint16 {
+	if scheme == schemeHTTPS {
+		return 443
+	}
+	return 80
+}
+
+// endpoint is a server as its client calls it. It is comparable, and made without allocation.
+type endpoint struct {
+	host    string // without brackets; empty: address has it
+	address netip.Addr
+	port    uint16 // 0: not known
+}
+
+// server tells server.address and server.port. A target in absolute-form comes before the Host header (RFC 9112 section
+// 3.2.2); where neither is of use, the server's end of the connection serves.
+func (e *Exchange) server() endpoint {
+	if host, port, ok := splitHost(e.authority()); ok {
+		if port == 0 {
+			port = defaultPort(e.scheme())
+		}
+		return endpoint{host: host, port: port}
+	}
+	end := e.Local
+	if e.Role == RoleClient {
+		end = e.Peer
+	}
+	if !end.IsValid() {
+		return endpoint{}
+	}
+	return endpoint{address: plainAddr(end), port: end.Port()}
+}
+
+func (s endpoint) describe(attributes pcommon.Map) {
+	switch {
+	case s.host != "":
+		attributes.PutStr(attrServerAddress, validText(s.host))
+	case s.address.IsValid():
+		attributes.PutStr(attrServerAddress, s.address.String())
+	}
+	if s.port != 0 {
+		attributes.PutInt(attrServerPort, int64(s.port))
+	}
+}
+
+// authority is host and port of what was asked for, without user information.
+func (e *Exchange) authority() string {
+	switch {
+	case e.Target == "" || e.Target[0] == '/' || e.Target[0] == '*':
+	case e.Method == "CONNECT":
+		return e.Target
+	default:
+		if _, authority, _, ok := splitAbsolute(e.Target); ok {
+			return authority[strings.LastIndexByte(authority, '@')+1:]
+		}
+	}
+	return e.Host
+}
+
+// splitHost takes apart the value of a Host header (RFC 9110 section 7.2); the port is 0 if there is none. It refuses
+// what cannot be a host: then it is not known what the client called the server.
+func splitHost(authority string) (host string, port uint16, ok bool) {
+	host = authority
+	digits := ""
+	if strings.HasPrefix(authority, "[") {
+		end := strings.IndexByte(authority, ']')
+		if end < 0 {
+			return "", 0, false
+		}
+		host = authority[1:end]
+		if rest := authority[end+1:]; rest != "" {
+			if rest[0] != ':' {
+				return "", 0, false
+			}
+			digits = rest[1:]
+		}
+		if strings.IndexByte(host, ':') < 0 { // IPvFuture is left out: nobody uses it
+			return "", 0, false
+		}
+	} else if colon := strings.IndexByte(authority, ':'); colon >= 0 {
+		host, digits = authority[:colon], authority[colon+1:]
+	}
+	if host == "" {
+		return "", 0, false
+	}
+	for i := range len(host) {
+		// Whatever reg-name may have, and the colons of IPv6; nothing that begins another part of a URL.
+		if b := host[i]; b <= ' ' || b == 0x7f || strings.IndexByte(`/?#@[]\"<>`, b) >= 0 {
+			return "", 0, false
+		}
+	}
+	if digits == "" { // also "host:", which RFC 3986 allows
+		return host, 0, true
+	}
+	number, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil || number == 0 {
+		return "", 0, false
+	}
+	return host, uint16(number), true
+}
+
+// fullURL is url.full as the client would have it: what is secret in it is redacted, the default port is left out.
+// Empty where the path or the server is not known.
+func (e *Exchange) fullURL() string {
+	if e.Target == "" {
+		return ""
+	}
+	scheme, server := e.scheme(), e.server()
+	if server == (endpoint{}) {
+		return ""
+	}
+	path, query := splitTarget(e.Target)
+	if path == "*" {
+		path = "" // RFC 9112 section 7.1: the target of OPTIONS * is the server without a path
+	}
+	query = redactQuery(query)
+
+	url := make([]byte, 0, len(scheme)+len(server.host)+len(path)+len(query)+80)
+	url = append(append(url, scheme...), "://"...)
+	if e.Target[0] != '/' {
+		if _, authority, _, ok := splitAbsolute(e.Target); ok && strings.IndexByte(authority, '@') >= 0 {
+			url = append(url, redacted+":"+redacted+"@"...)
+		}
+	}
+	switch {
+	case strings.IndexByte(server.host, ':') >= 0:
+		url = append(append(append(url, '['), server.host...), ']')
+	case server.host != "":
+		url = append(url, server.host...)
+	case server.address.Is6():
+		url = append(server.address.AppendTo(append(url, '[')), ']')
+	default:
+		url = server.address.AppendTo(url)
+	}
+	if server.port != 0 && server.port != defaultPort(scheme) {
+		url = strconv.AppendUint(append(url, ':'), uint64(server.port), 10)
+	}
+	if path != "" && path[0] != '/' {
+		url = append(url, '/')
+	}
+	url = append(url, path...)
+	if query != "" {
+		url = append(append(url, '?'), query...)
+	}
+	return string(url)
+}
+
+// plainAddr is an address as a person writes it: of an IPv4 connection on an IPv6 socket the IPv4 one, without a zone.
+func plainAddr(end netip.AddrPort) netip.Addr { return end.Addr().Unmap().WithZone("") }
+
+func putText(attributes pcommon.Map, key, value string) {
+	if value != "" {
+		attributes.PutStr(key, validText(value))
+	}
+}
+
+// validText makes bytes from the network a string that may be sent: in OTLP a string is UTF-8, and a receiver may
+// refuse the whole batch for one that is not.
+func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
+// sampler keeps a ratio of the traces, the same ones on all hosts: the decision is made of the trace id alone, by the
+// threshold of OpenTelemetry's consistent probability sampling (the last 56 bits of the id are random). It is not safe
+// for concurrent use.
+type sampler struct {
+	threshold uint64 // what is below is not kept
+	unsampled uint64 // exchanges that were not kept
+}
+
+// newSampler makes a sampler for a ratio from 0 (nothing) to 1 (everything).
+func newSampler(ratio float64) *sampler {
+	const all = uint64(1) << 56
+	switch {
+	case ratio >= 1:
+		return &sampler{}
+	case ratio > 0:
+		return &sampler{threshold: all - uint64(ratio*float64(all))}
+	default:
+		return &sampler{threshold: all}
+	}
+}
+
+// keep decides whether an exchange is reported as a span, notes it in its identity, and counts it if it is not. What
+// the application's own tracing did not sample is never kept; what it did sample is thinned out like all else.
+func (s *sampler) keep(id *identity) bool {
+	const low56 = uint64(1)<<56 - 1
+	id.sampled = id.flags&flagSampled != 0 && binary.BigEndian.Uint64(id.trace[8:])&low56 >= s.threshold
+	if !id.sampled {
+		s.unsampled++
+	}
+	return id.sampled
+}

@@ -1,0 +1,458 @@
+//go:build linux
+
+package http
+
+import (
+	"math"
+	"net/netip"
+	"path/filepath"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
+	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/ptracetest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+var exampleStart = time.Unix(1_700_000_000, 0).UTC()
+
+// exampleWall has the monotonic clock start with exampleStart.
+func exampleWall(monotonicNs uint64) time.Time { return exampleStart.Add(time.Duration(monotonicNs)) }
+
+func exampleScope(scope pcommon.InstrumentationScope) {
+	scope.SetName("test")
+	scope.SetVersion("1")
+}
+
+// exampleOwner is a process that has gone, of which only its name is known.
+func exampleOwner(t testing.TB, name string) *workload.Workload {
+	t.Helper()
+	table, err := workload.NewTable(workload.Config{}, nil, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, table.Close()) })
+	return table.Lookup(workload.Key{PID: 1 << 30, StartBootNs: 1}, workload.Hint{Comm: name})
+}
+
+// exampleExchange is an ordinary exchange: 30 ms long, 20 ms to the first byte.
+func exampleExchange(t testing.TB, role Role, changes ...func(*Exchange)) *Exchange {
+	t.Helper()
+	e := &Exchange{
+		Role: role, Owner: exampleOwner(t, "shop"),
+		StartNs: 1_000_000_000, ResponseNs: 1_020_000_000, EndNs: 1_030_000_000,
+		Method: "POST", Target: "/orders/17/items?page=2&sig=secret", Host: "shop.example:8080",
+		UserAgent: "curl/8.9.1", MinorVersion: 1, Status: 201,
+		RequestBodyBytes: 100, ResponseBodyBytes: 2000,
+		Local: netip.MustParseAddrPort("192.0.2.1:8080"), Peer: netip.MustParseAddrPort("192.0.2.2:40000"),
+		FlowID: 0x1122334455667788, RequestOffset: 4242, ClientSeen: role == RoleServer,
+		SRTTUs: 700, Retransmits: 2,
+	}
+	if role == RoleClient {
+		e.Owner = exampleOwner(t, "curl")
+		e.Local, e.Peer = e.Peer, e.Local
+	}
+	for _, change := range changes {
+		change(e)
+	}
+	return e
+}
+
+const exampleRoute = "/orders/{number}/items"
+
+// spanOf makes the span of one exchange.
+func spanOf(t testing.TB, e *Exchange) ptrace.Span {
+	t.Helper()
+	s := newSpans(exampleScope)
+	id := (&identifier{random: sequence()}).identify(e)
+	require.True(t, s.add(e, exampleRoute, id, exampleWall))
+	return s.take().ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
+}
+
+func TestGoldenSpans(t *testing.T) {
+	s, i := newSpans(exampleScope), &identifier{random: sequence()}
+	for _, e := range []*Exchange{
+		exampleExchange(t, RoleClient),
+		exampleExchange(t, RoleServer),
+		exampleExchange(t, RoleServer, func(e *Exchange) {
+			e.TraceParent, e.TraceState = exampleTraceParent, "vendor=1"
+			e.Status, e.RequestOffset = 503, 5000
+		}),
+		exampleExchange(t, RoleClient, func(e *Exchange) {
+			e.RequestOffset, e.Status, e.ResponseNs, e.ErrorType = 6000, 0, 0, "ECONNRESET"
+			e.RequestBodyBytes, e.ResponseBodyBytes, e.SRTTUs = -1, -1, 0
+			e.Host, e.UserAgent, e.Method = "", "", "PURGE"
+		}),
+	} {
+		require.True(t, s.add(e, exampleRoute, i.identify(e), exampleWall))
+	}
+	got := s.take()
+	expected := filepath.Join("testdata", "spans.yaml")
+	if *update {
+		require.NoError(t, golden.WriteTraces(t, expected, got))
+	}
+	want, err := golden.ReadTraces(expected)
+	require.NoError(t, err)
+	require.NoError(t, ptracetest.CompareTraces(want, got,
+		ptracetest.IgnoreResourceSpansOrder(), ptracetest.IgnoreSpansOrder(), // golden sorts what it writes
+		ptracetest.IgnoreResourceAttributeValue("host.name"),
+		ptracetest.IgnoreResourceAttributeValue("service.instance.id")))
+}
+
+func TestSpansOfOneServiceShareAResource(t *testing.T) {
+	s := newSpans(exampleScope)
+	server, client := exampleExchange(t, RoleServer), exampleExchange(t, RoleClient)
+	for _, e := range []*Exchange{server, client, server} {
+		require.True(t, s.add(e, exampleRoute, identity{}, exampleWall))
+	}
+	require.Equal(t, 3, s.count)
+	traces := s.take()
+	require.Equal(t, 2, traces.ResourceSpans().Len())
+	assert.Equal(t, 2, traces.ResourceSpans().At(0).ScopeSpans().At(0).Spans().Len())
+	assert.Equal(t, "test", traces.ResourceSpans().At(1).ScopeSpans().At(0).Scope().Name())
+	assert.Zero(t, s.count)
+	assert.Zero(t, s.take().SpanCount())
+}
+
+func TestASpanThatEndsBeforeItStartsIsNone(t *testing.T) {
+	s := newSpans(exampleScope)
+	e := exampleExchange(t, RoleServer, func(e *Exchange) { e.EndNs = e.StartNs - 1 })
+	assert.False(t, s.add(e, "", identity{}, exampleWall))
+	assert.Zero(t, s.count)
+	assert.Zero(t, s.take().ResourceSpans().Len(), "no empty resource either")
+	e.EndNs = e.StartNs
+	assert.True(t, s.add(e, "", identity{}, exampleWall))
+}
+
+func TestSpanIdentityAndTimes(t *testing.T) {
+	span := spanOf(t, exampleExchange(t, RoleServer, func(e *Exchange) {
+		e.TraceParent, e.TraceState = "00-"+exampleTrace+"-"+exampleParent+"-03", "vendor=1"
+	}))
+	assert.Equal(t, exampleTrace, span.TraceID().String())
+	assert.Equal(t, exampleParent, span.ParentSpanID().String())
+	assert.EqualValues(t, 3, span.Flags())
+	assert.Equal(t, "vendor=1", span.TraceState().AsRaw())
+	assert.Equal(t, ptrace.SpanKindServer, span.Kind())
+	assert.Equal(t, exampleStart.Add(time.Second), span.StartTimestamp().AsTime())
+	assert.Equal(t, exampleStart.Add(1030*time.Millisecond), span.EndTimestamp().AsTime())
+
+	span = spanOf(t, exampleExchange(t, RoleClient))
+	assert.EqualValues(t, flagSampled, span.Flags())
+	assert.Equal(t, ptrace.SpanKindClient, span.Kind())
+}
+
+func TestSpanNamesAndMethods(t *testing.T) {
+	for _, method := range []string{
+		"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY",
+	} {
+		e := &Exchange{Role: RoleServer, Method: method}
+		assert.Equal(t, method, knownMethod(method))
+		assert.Equal(t, method+" /a", e.spanName("/a"))
+		assert.Equal(t, method, e.spanName(""))
+		e.Role = RoleClient
+		assert.Equal(t, method, e.spanName("/a"), "a client has no route")
+	}
+	for _, method := range []string{"", "get", "Get", "PURGE", "_OTHER", "\xff"} {
+		assert.Equal(t, "HTTP /a", (&Exchange{Role: RoleServer, Method: method}).spanName("/a"))
+		assert.Equal(t, "HTTP", (&Exchange{Role: RoleClient, Method: method}).spanName(""))
+		attributes := spanOf(t, exampleExchange(t, RoleServer, func(e *Exchange) { e.Method = method })).Attributes().AsRaw()
+		assert.Equal(t, methodOther, attributes[attrMethod])
+		if method == "" {
+			assert.NotContains(t, attributes, attrMethodOriginal)
+		} else {
+			assert.Equal(t, validText(method), attributes[attrMethodOriginal])
+		}
+	}
+	known := spanOf(t, exampleExchange(t, RoleServer)).Attributes().AsRaw()
+	assert.NotContains(t, known, attrMethodOriginal)
+}
+
+func TestSpanStatus(t *testing.T) {
+	for _, test := range []struct {
+		status         int
+		errorType      string
+		server, client string // error.type; "" is none, and then the status is unset
+	}{
+		{0, "", "", ""},
+		{101, "", "", ""},
+		{200, "", "", ""},
+		{302, "", "", ""},
+		{399, "", "", ""},
+		{400, "", "", "400"},
+		{404, "", "", "404"},
+		{499, "", "", "499"},
+		{500, "", "500", "500"},
+		{503, "", "503", "503"},
+		{0, "ECONNRESET", "ECONNRESET", "ECONNRESET"},
+		{200, "aborted", "aborted", "aborted"},
+		{500, "aborted", "aborted", "aborted"},
+	} {
+		for role, want := range map[Role]string{RoleServer: test.server, RoleClient: test.client} {
+			span := spanOf(t, exampleExchange(t, role, func(e *Exchange) {
+				e.Status, e.ErrorType = test.status, test.errorType
+			}))
+			attributes := span.Attributes().AsRaw()
+			if want == "" {
+				assert.Equal(t, ptrace.StatusCodeUnset, span.Status().Code(), "%+v", test)
+				assert.NotContains(t, attributes, attrErrorType, "%+v", test)
+			} else {
+				assert.Equal(t, ptrace.StatusCodeError, span.Status().Code(), "%+v", test)
+				assert.Equal(t, want, attributes[attrErrorType], "%+v", test)
+			}
+			assert.Empty(t, span.Status().Message())
+			if test.status == 0 {
+				assert.NotContains(t, attributes, attrStatusCode)
+			} else {
+				assert.EqualValues(t, test.status, attributes[attrStatusCode])
+			}
+		}
+	}
+}
+
+func TestServerAttributes(t *testing.T) {
+	e := exampleExchange(t, RoleServer)
+	assert.Equal(t, map[string]any{
+		attrMethod: "POST", attrScheme: "http", attrPath: "/orders/17/items", attrQuery: "page=2&sig=REDACTED",
+		attrRoute: exampleRoute, attrStatusCode: int64(201), attrUserAgent: "curl/8.9.1",
+		attrRequestBodySize: int64(100), attrResponseBodySize: int64(2000),
+		attrProtocolName: "http", attrProtocolVersion: "1.1",
+		attrServerAddress: "shop.example", attrServerPort: int64(8080), attrClientAddress: "192.0.2.2",
+		attrPeerAddress: "192.0.2.2", attrPeerPort: int64(40000),
+		attrLocalAddress: "192.0.2.1", attrLocalPort: int64(8080),
+		attrTimeToFirstByte: 0.02, attrSRTT: 0.0007, attrRetransmits: int64(2), attrPID: int64(1 << 30),
+	}, spanOf(t, e).Attributes().AsRaw())
+}
+
+func TestClientAttributes(t *testing.T) {
+	e := exampleExchange(t, RoleClient)
+	assert.Equal(t, map[string]any{
+		attrMethod: "POST", attrScheme: "http",
+		attrFullURL:    "http://shop.example:8080/orders/17/items?page=2&sig=REDACTED",
+		attrStatusCode: int64(201), attrUserAgent: "curl/8.9.1",
+		attrRequestBodySize: int64(100), attrResponseBodySize: int64(2000),
+		attrProtocolName: "http", attrProtocolVersion: "1.1",
+		attrServerAddress: "shop.example", attrServerPort: int64(8080),
+		attrPeerAddress: "192.0.2.1", attrPeerPort: int64(8080),
+		attrLocalAddress: "192.0.2.2", attrLocalPort: int64(40000),
+		attrTimeToFirstByte: 0.02, attrSRTT: 0.0007, attrRetransmits: int64(2), attrPID: int64(1 << 30),
+	}, spanOf(t, e).Attributes().AsRaw())
+}
+
+func TestWhatIsNotKnownIsNotWritten(t *testing.T) {
+	e := &Exchange{Role: RoleServer, Owner: &workload.Workload{}, RequestBodyBytes: -1, ResponseBodyBytes: -1}
+	attributes := pcommon.NewMap()
+	e.describe(attributes, "")
+	assert.Equal(t, map[string]any{
+		attrMethod: methodOther, attrScheme: "http", attrProtocolName: "http", attrRetransmits: int64(0),
+	}, attributes.AsRaw())
+	e.Role = RoleClient
+	attributes = pcommon.NewMap()
+	e.describe(attributes, "")
+	assert.Equal(t, map[string]any{
+		attrMethod: methodOther, attrScheme: "http", attrProtocolName: "http", attrRetransmits: int64(0),
+	}, attributes.AsRaw())
+
+	e.RequestBodyBytes, e.ResponseBodyBytes = 0, 0
+	attributes = pcommon.NewMap()
+	e.describe(attributes, "")
+	assert.Subset(t, attributes.AsRaw(), map[string]any{attrRequestBodySize: int64(0), attrResponseBodySize: int64(0)})
+}
+
+func TestTimeToFirstByte(t *testing.T) {
+	for _, test := range []struct {
+		start, response uint64
+		want            time.Duration
+		ok              bool
+	}{{100, 0, 0, false}, {100, 99, 0, false}, {100, 100, 0, true}, {100, 150, 50, true}} {
+		got, ok := (&Exchange{StartNs: test.start, ResponseNs: test.response}).timeToFirstByte()
+		assert.Equal(t, test.ok, ok)
+		assert.Equal(t, test.want, got)
+	}
+}
+
+func TestProtocolVersion(t *testing.T) {
+	for _, test := range []struct {
+		method string
+		minor  int
+		want   string
+	}{
+		{"GET", 1, "1.1"}, {"GET", 0, "1.0"}, {"", 0, ""}, {"", 1, "1.1"}, {"GET", 2, "1.2"}, {"GET", -1, ""},
+		{"GET", 99, ""},
+	} {
+		assert.Equal(t, test.want, (&Exchange{Method: test.method, MinorVersion: test.minor}).protocolVersion())
+	}
+}
+
+func TestServer(t *testing.T) {
+	local, peer := netip.MustParseAddrPort("192.0.2.1:1111"), netip.MustParseAddrPort("[::ffff:192.0.2.2]:2222")
+	for _, test := range []struct {
+		role                 Role
+		method, target, host string
+		address              string
+		port                 int64
+	}{
+		{RoleServer, "GET", "/", "a.example", "a.example", 80},
+		{RoleClient, "GET", "/", "a.example:8080", "a.example", 8080},
+		{RoleServer, "GET", "/", "a.example:", "a.example", 80},
+		{RoleServer, "GET", "/", "192.0.2.9:81", "192.0.2.9", 81},
+		{RoleServer, "GET", "/", "[2001:db8::1]", "2001:db8::1", 80},
+		{RoleServer, "GET", "/", "[2001:db8::1]:81", "2001:db8::1", 81},
+		{RoleServer, "GET", "http://b.example:82/x", "a.example", "b.example", 82},
+		{RoleServer, "GET", "http://user:pass@b.example/x", "a.example", "b.example", 80},
+		{RoleClient, "GET", "https://b.example/x", "a.example", "b.example", 443},
+		{RoleServer, "OPTIONS", "*", "a.example:83", "a.example", 83},
+		{RoleClient, "CONNECT", "c.example:443", "", "c.example", 443},
+		{RoleClient, "CONNECT", "[::1]:444", "x", "::1", 444},
+		// What is no host is not believed: the connection knows.
+		{RoleServer, "GET", "/", "", "192.0.2.1", 1111},
+		{RoleClient, "GET", "/", "", "192.0.2.2", 2222},
+		{RoleServer, "GET", "/", "a b", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "user@a", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "a:b", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "a:0", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "a:99999", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", ":80", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "::1", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "[::1", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "[::1]x", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "[]", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "[name]", "192.0.2.1", 1111},
+		{RoleServer, "GET", "/", "a/b", "192.0.2.1", 1111},
+	} {
+		e := &Exchange{Role: test.role, Method: test.method, Target: test.target, Host: test.host, Local: local, Peer: peer}
+		attributes := pcommon.NewMap()
+		e.server().describe(attributes)
+		assert.Equal(t, map[string]any{attrServerAddress: test.address, attrServerPort: test.port},
+			attributes.AsRaw(), "%+v", test)
+	}
+}
+
+func TestFullURL(t *testing.T) {
+	peer4, peer6 := "192.0.2.2:8080", "[2001:db8::2%eth0]:80"
+	for _, test := range []struct{ method, target, host, peer, want string }{
+		{"GET", "/", "a.example", peer4, "http://a.example/"},
+		{"GET", "/a?b=c", "a.example:80", peer4, "http://a.example/a?b=c"},
+		{"GET", "/a?", "a.example:8080", peer4, "http://a.example:8080/a"},
+		{"GET", "/a?token=x", "[::1]:81", peer4, "http://[::1]:81/a?token=REDACTED"},
+		{"GET", "/a", "", peer4, "http://192.0.2.2:8080/a"},
+		{"GET", "/a", "", peer6, "http://[2001:db8::2]/a"},
+		{"GET", "http://b.example/a?sig=1", "a.example", peer4, "http://b.example/a?sig=REDACTED"},
+		{"GET", "https://b.example:443/a", "", peer4, "https://b.example/a"},
+		{"GET", "http://me:secret@b.example/a", "", peer4, "http://REDACTED:REDACTED@b.example/a"},
+		{"GET", "http://b.example?x", "", peer4, "http://b.example/?x"},
+		{"GET", "http://me:secret", "", peer4, "http://192.0.2.2:8080/"}, // cut off before the at sign
+		{"OPTIONS", "*", "a.example", peer4, "http://a.example"},
+		{"CONNECT", "c.example:443", "c.example:443", peer4, "http://c.example:443"},
+		{"GET", "a/b", "a.example", peer4, "http://a.example/a/b"},
+		{"GET", "", "a.example", peer4, ""},
+		{"GET", "/a", "", "", ""},
+	} {
+		e := &Exchange{Role: RoleClient, Method: test.method, Target: test.target, Host: test.host}
+		if test.peer != "" {
+			e.Peer = netip.MustParseAddrPort(test.peer)
+		}
+		assert.Equal(t, test.want, e.fullURL(), "%+v", test)
+	}
+}
+
+// A string of OTLP is UTF-8; some receivers refuse all of a batch for one that is not.
+func TestBytesFromTheNetworkBecomeText(t *testing.T) {
+	const bad = "/\xff\xfe"
+	for _, role := range []Role{RoleServer, RoleClient} {
+		s := newSpans(exampleScope)
+		e := exampleExchange(t, role, func(e *Exchange) {
+			e.Method, e.Target, e.Host, e.UserAgent, e.ErrorType = bad, bad+"?"+bad, "h\xff", bad, bad
+		})
+		require.True(t, s.add(e, bad, identity{}, exampleWall))
+		span := s.take().ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
+		assert.True(t, utf8.ValidString(span.Name()))
+		for key, value := range span.Attributes().All() {
+			assert.True(t, utf8.ValidString(value.AsString()), key)
+		}
+	}
+}
+
+func TestSampler(t *testing.T) {
+	// The last 56 bits of the id against the threshold, (1 - ratio) * 2^56.
+	trace := func(randomness uint64) pcommon.TraceID {
+		id := pcommon.TraceID{0: 0xff, 8: 0xff}
+		for i := range 7 {
+			id[15-i] = byte(randomness >> (8 * i))
+		}
+		return id
+	}
+	const most = uint64(1)<<56 - 1
+	for _, test := range []struct {
+		ratio      float64
+		randomness uint64
+		want       bool
+	}{
+		{1, 0, true},
+		{1, most, true},
+		{2, 0, true},
+		{0, most, false},
+		{-1, most, false},
+		{math.NaN(), most, false},
+		{0.5, 1 << 55, true},
+		{0.5, 1<<55 - 1, false},
+		{0.25, 3 << 54, true},
+		{0.25, 3<<54 - 1, false},
+		{math.SmallestNonzeroFloat64, most, false},
+		{1.0 / (1 << 56), most, true},
+		{1.0 / (1 << 56), most - 1, false},
+	} {
+		s := newSampler(test.ratio)
+		id := identity{trace: trace(test.randomness), flags: flagSampled}
+		assert.Equal(t, test.want, s.keep(&id), "%+v", test)
+		assert.Equal(t, test.want, id.sampled)
+		assert.Equal(t, test.want, s.unsampled == 0)
+	}
+}
+
+func TestWhatTheApplicationDidNotSampleIsNotKept(t *testing.T) {
+	s, i := newSampler(1), noRandomness(t)
+	for flags, want := range map[string]bool{"00": false, "01": true, "02": false, "03": true} {
+		id := i.identify(&Exchange{FlowID: 1, TraceParent: "00-" + exampleTrace + "-" + exampleParent + "-" + flags})
+		assert.Equal(t, want, s.keep(&id), flags)
+	}
+	assert.EqualValues(t, 2, s.unsampled)
+}
+
+func TestSamplingKeepsTheRatioOfDerivedTraces(t *testing.T) {
+	s, i := newSampler(0.1), noRandomness(t)
+	kept := 0
+	const exchanges = 20000
+	for n := range exchanges {
+		e := &Exchange{Role: RoleServer, FlowID: uint64(n/10 + 1), RequestOffset: uint32(n % 10 * 300)}
+		server := i.identify(e)
+		e.Role = RoleClient
+		client := i.identify(e)
+		keep := s.keep(&server)
+		require.Equal(t, keep, s.keep(&client), "both ends or none")
+		if keep {
+			kept++
+		}
+	}
+	assert.InDelta(t, exchanges/10, kept, 0.01*exchanges)
+	assert.EqualValues(t, 2*(exchanges-kept), s.unsampled)
+}
+
+func BenchmarkSpan(b *testing.B) {
+	for name, role := range map[string]Role{"server": RoleServer, "client": RoleClient} {
+		b.Run(name, func(b *testing.B) {
+			s, i := newSpans(exampleScope), &identifier{random: sequence()}
+			e := exampleExchange(b, role)
+			b.ReportAllocs()
+			for b.Loop() {
+				s.add(e, exampleRoute, i.identify(e), exampleWall)
+				if s.count == 1000 {
+					s.take()
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,266 @@
+//go:build linux
+
+package http
+
+import (
+	"encoding/hex"
+	"fmt"
+	"math/bits"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+)
+
+// The example of W3C Trace Context.
+const (
+	exampleTrace       = "0af7651916cd43dd8448eb211c80319c"
+	exampleParent      = "b7ad6b7169203331"
+	exampleTraceParent = "00-" + exampleTrace + "-" + exampleParent + "-01"
+)
+
+func TestParseTraceParent(t *testing.T) {
+	const ids = exampleTrace + "-" + exampleParent
+	for _, test := range []struct {
+		name, header string
+		flags        uint8
+		ok           bool
+	}{
+		{"sampled", "00-" + ids + "-01", 1, true},
+		{"not sampled", "00-" + ids + "-00", 0, true},
+		{"random trace id of level 2", "00-" + ids + "-03", 3, true},
+		{"flags of the future", "00-" + ids + "-ff", 0xff, true},
+		{"higher version", "01-" + ids + "-01", 1, true},
+		{"higher version with more", "cc-" + ids + "-01-what-the-future-will-be-like", 1, true},
+		{"higher version with an empty rest", "cc-" + ids + "-01-", 1, true},
+
+		{"empty", "", 0, false},
+		{"version 00 with more", "00-" + ids + "-01-more", 0, false},
+		{"version 00 with a dash at the end", "00-" + ids + "-01-", 0, false},
+		{"higher version without a dash after the flags", "cc-" + ids + "-01.what", 0, false},
+		{"higher version with longer flags", "cc-" + ids + "-010", 0, false},
+		{"version ff", "ff-" + ids + "-01", 0, false},
+		{"version of no hex", "0x-" + ids + "-01", 0, false},
+		{"upper case version", "0A-" + ids + "-01", 0, false},
+		{"short version", "0-" + ids + "-01x", 0, false},
+		{"zero trace id", "00-" + strings.Repeat("0", 32) + "-" + exampleParent + "-01", 0, false},
+		{"zero parent id", "00-" + exampleTrace + "-" + strings.Repeat("0", 16) + "-01", 0, false},
+		{"upper case trace id", "00-" + strings.ToUpper(exampleTrace) + "-" + exampleParent + "-01", 0, false},
+		{"upper case parent id", "00-" + exampleTrace + "-" + strings.ToUpper(exampleParent) + "-01", 0, false},
+		{"upper case flags", "00-" + ids + "-0A", 0, false},
+		{"flags of no hex", "00-" + ids + "-.0", 0, false},
+		{"short flags", "00-" + ids + "-1", 0, false},
+		{"short trace id", "00-" + exampleTrace[1:] + "-" + exampleParent + "-01", 0, false},
+		{"long trace id", "00-0" + exampleTrace + "-" + exampleParent + "-01", 0, false},
+		{"underscores", "00_" + exampleTrace + "_" + exampleParent + "_01", 0, false},
+		{"no hex in the trace id", "00-.0" + exampleTrace[2:] + "-" + exampleParent + "-01", 0, false},
+		{"space before", " 00-" + ids + "-01", 0, false},
+		{"space after", "00-" + ids + "-01 ", 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, ok := parseTraceParent(test.header)
+			require.Equal(t, test.ok, ok)
+			if !ok {
+				assert.Zero(t, got)
+				return
+			}
+			assert.Equal(t, exampleTrace, got.trace.String())
+			assert.Equal(t, exampleParent, got.parent.String())
+			assert.Equal(t, test.flags, got.flags)
+		})
+	}
+}
+
+func FuzzParseTraceParent(f *testing.F) {
+	f.Add(exampleTraceParent)
+	f.Add("cc-" + exampleTraceParent[3:] + "-more")
+	f.Add("")
+	f.Fuzz(func(t *testing.T, header string) {
+		got, ok := parseTraceParent(header)
+		if !ok {
+			assert.Zero(t, got)
+			return
+		}
+		assert.False(t, got.trace.IsEmpty())
+		assert.False(t, got.parent.IsEmpty())
+		assert.Equal(t, header[2:55], fmt.Sprintf("-%s-%s-%02x", got.trace, got.parent, got.flags))
+	})
+}
+
+// sequence is a random source that counts.
+func sequence() func() uint64 {
+	next := uint64(0)
+	return func() uint64 { next++; return next }
+}
+
+func noRandomness(t *testing.T) *identifier {
+	return &identifier{random: func() uint64 {
+		t.Helper()
+		t.Error("asked for randomness")
+		return 0
+	}}
+}
+
+func TestBothEndsDeriveTheSameTrace(t *testing.T) {
+	client := &Exchange{Role: RoleClient, FlowID: 0x1122334455667788, RequestOffset: 4242}
+	server := &Exchange{Role: RoleServer, FlowID: client.FlowID, RequestOffset: client.RequestOffset, ClientSeen: true}
+	alone := &Exchange{Role: RoleServer, FlowID: client.FlowID, RequestOffset: client.RequestOffset}
+
+	i := noRandomness(t)
+	ofClient, ofServer, ofAlone := i.identify(client), i.identify(server), i.identify(alone)
+	assert.Equal(t, ofClient.trace, ofServer.trace)
+	assert.Equal(t, ofClient.span, ofServer.parent, "the server's parent is the client's span")
+	assert.NotEqual(t, ofClient.span, ofServer.span)
+	assert.True(t, ofClient.parent.IsEmpty())
+	assert.Equal(t, ofServer.trace, ofAlone.trace)
+	assert.Equal(t, ofServer.span, ofAlone.span)
+	assert.True(t, ofAlone.parent.IsEmpty(), "nobody reports the client's span")
+	for _, id := range []identity{ofClient, ofServer, ofAlone} {
+		assert.EqualValues(t, flagSampled, id.flags)
+		assert.True(t, id.sampled)
+	}
+
+	next := *client
+	next.RequestOffset++
+	assert.NotEqual(t, ofClient.trace, i.identify(&next).trace, "another request on the connection is another trace")
+	assert.NotEqual(t, ofClient.span, i.identify(&next).span)
+}
+
+// What is derived is a protocol between hosts that may run different versions.
+func TestDerivationIsFixed(t *testing.T) {
+	id := noRandomness(t).identify(&Exchange{
+		Role: RoleServer, FlowID: 0x1122334455667788, RequestOffset: 4242, ClientSeen: true,
+	})
+	assert.Equal(t, "11b8fd36844c7c1ea0a849eed43b538e", id.trace.String())
+	assert.Equal(t, "6bfd01198e6d997a", id.span.String())
+	assert.Equal(t, "afd9cc6848969600", id.parent.String())
+}
+
+func TestDerivedIDsAreWellSpread(t *testing.T) {
+	const flows, offsets = 200, 50
+	seen := map[uint64]bool{}
+	var ones [64]int
+	for flow := range uint64(flows) {
+		for offset := range uint32(offsets) {
+			for _, purpose := range []uint64{purposeTraceHigh, purposeTraceLow, purposeServerSpan, purposeClientSpan} {
+				value := derive(flow+1, offset, purpose)
+				seen[value] = true
+				for bit := range ones {
+					ones[bit] += int(value >> bit & 1)
+				}
+			}
+		}
+	}
+	const total = flows * offsets * 4
+	assert.Len(t, seen, total, "no two are the same")
+	for bit, count := range ones {
+		assert.InDelta(t, total/2, count, total*0.02, "bit %d", bit)
+	}
+
+	// One bit of what names the exchange changes half of the id.
+	changed, cases := 0, 0
+	for bit := range 64 {
+		changed += bits.OnesCount64(derive(77, 99, purposeTraceLow) ^ derive(77^1<<bit, 99, purposeTraceLow))
+		cases++
+	}
+	for bit := range 32 {
+		changed += bits.OnesCount64(derive(77, 99, purposeTraceLow) ^ derive(77, 99^1<<bit, purposeTraceLow))
+		cases++
+	}
+	assert.InDelta(t, 32, float64(changed)/float64(cases), 1.5)
+}
+
+func TestATraceParentDecides(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		role  Role
+		seen  bool
+		flow  uint64
+		flags string
+	}{
+		{"server", RoleServer, false, 7, "01"},
+		{"server whose client is seen", RoleServer, true, 7, "01"},
+		{"client", RoleClient, false, 7, "01"},
+		{"server of an unknown flow", RoleServer, false, 0, "01"},
+		{"not sampled", RoleServer, false, 7, "00"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			i := &identifier{random: sequence()}
+			id := i.identify(&Exchange{
+				Role: test.role, FlowID: test.flow, ClientSeen: test.seen,
+				TraceParent: "00-" + exampleTrace + "-" + exampleParent + "-" + test.flags, TraceState: "vendor=1",
+			})
+			assert.Equal(t, exampleTrace, id.trace.String())
+			assert.Equal(t, exampleParent, id.parent.String())
+			assert.Equal(t, test.flags, hex.EncodeToString([]byte{id.flags}))
+			assert.Equal(t, test.flags == "01", id.sampled)
+			assert.Equal(t, "vendor=1", id.state)
+			assert.False(t, id.span.IsEmpty())
+		})
+	}
+}
+
+func TestABadTraceParentIsNotThere(t *testing.T) {
+	with := &Exchange{Role: RoleServer, FlowID: 7, TraceParent: exampleTraceParent + "x", TraceState: "vendor=1"}
+	without := &Exchange{Role: RoleServer, FlowID: 7}
+	assert.Equal(t, noRandomness(t).identify(without), noRandomness(t).identify(with))
+	assert.Empty(t, noRandomness(t).identify(&Exchange{FlowID: 7, TraceState: "vendor=1"}).state, "of no trace")
+}
+
+func TestTraceStateIsPassedOn(t *testing.T) {
+	for state, want := range map[string]bool{
+		"":                               true,
+		"a=1,b=2":                        true,
+		"a=1, \tb=2":                     true,
+		"a=" + strings.Repeat("x", 510):  true,
+		"a=" + strings.Repeat("x", 511):  false,
+		"a=\x00":                         false,
+		"a=\xff":                         false,
+		"a=ü":                            false,
+		"a=" + strings.Repeat("x", 4000): false,
+	} {
+		id := noRandomness(t).identify(&Exchange{FlowID: 1, TraceParent: exampleTraceParent, TraceState: state})
+		if want {
+			assert.Equal(t, state, id.state)
+		} else {
+			assert.Empty(t, id.state)
+		}
+	}
+}
+
+func TestAnUnknownFlowHasRandomIDs(t *testing.T) {
+	i := &identifier{random: sequence()}
+	first := i.identify(&Exchange{Role: RoleServer, ClientSeen: true})
+	second := i.identify(&Exchange{Role: RoleServer, ClientSeen: true})
+	assert.Equal(t, pcommon.SpanID{7: 1}, first.span)
+	assert.Equal(t, pcommon.TraceID{7: 2, 15: 3}, first.trace)
+	assert.NotEqual(t, first.trace, second.trace)
+	assert.True(t, first.parent.IsEmpty(), "its client's span cannot be known")
+}
+
+func TestIDsAreNeverZero(t *testing.T) {
+	i := &identifier{random: func() uint64 { return 0 }}
+	id := i.identify(&Exchange{})
+	assert.False(t, id.trace.IsEmpty())
+	assert.False(t, id.span.IsEmpty())
+
+	// The flow whose hash is zero: mix is a bijection that keeps zero.
+	id = i.identify(&Exchange{Role: RoleServer, FlowID: purposeServerSpan})
+	assert.Zero(t, derive(purposeServerSpan, 0, purposeServerSpan))
+	assert.Equal(t, pcommon.SpanID{7: 1}, id.span)
+}
+
+func BenchmarkIdentify(b *testing.B) {
+	for name, header := range map[string]string{"derived": "", "traceparent": exampleTraceParent} {
+		b.Run(name, func(b *testing.B) {
+			i := &identifier{random: sequence()}
+			e := &Exchange{Role: RoleServer, FlowID: 7, RequestOffset: 9, ClientSeen: true, TraceParent: header}
+			b.ReportAllocs()
+			for b.Loop() {
+				i.identify(e)
+			}
+		})
+	}
+}
