@@ -23,10 +23,10 @@ help: ## Show what can be made
 	@awk -F ':.*## ' '/^[a-z][a-z0-9-]*:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: otelcol ## Build the Collector and watch this host's TCP connections on the terminal (CONFIG=file for another configuration)
+run: otelcol ## Build the Collector and watch this host on the terminal (CONFIG=file for another configuration)
 	@printf '%s\n' \
 		"Starting $(COLLECTOR) with $(CONFIG)$(if $(SUDO), (with sudo: loading BPF programs needs root))." \
-		"Every connection that ends is printed below, and metrics every 10 seconds. Try in another terminal:" \
+		"Every connection that ends and every HTTP request is printed below, and metrics every 10 seconds. Try in another terminal:" \
 		"  curl -sI http://example.com                    make a connection" \
 		"  http://localhost:8889/metrics                  the host's TCP metrics, as Prometheus reads them" \
 		"  http://localhost:8888/metrics                  the Collector's and the receiver's own metrics" \

@@ -26,6 +26,10 @@ const quick = `
     tcp: {flow_logs: true, snapshot_interval: 200ms}
     metrics: {interval: 200ms}`
 
+// quickHTTP also makes spans.
+const quickHTTP = quick + `
+    http: {enabled: true}`
+
 // collector is a running Collector that writes what its receivers make into files.
 type collector struct {
 	*process
@@ -92,8 +96,12 @@ func (c *collector) config(receivers map[string]string) string {
 		fmt.Fprintf(&config, "  %s:%s\n", id, settings)
 	}
 	config.WriteString("exporters:\n")
-	for id := range receivers {
-		for _, signal := range []string{"metrics", "logs"} {
+	for id, settings := range receivers {
+		signals := []string{"metrics", "logs"}
+		if strings.Contains(settings, "http:") {
+			signals = append(signals, "traces")
+		}
+		for _, signal := range signals {
 			exporter := "file/" + signal + "_" + fileName(id)
 			fmt.Fprintf(&config, "  %s: {path: %q, flush_interval: 50ms}\n", exporter, c.path(signal, id))
 			fmt.Fprintf(&pipelines, "    %s/%s: {receivers: [%s], exporters: [%s]}\n", signal, fileName(id), id, exporter)

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
 // exports reads the files that a Collector writes, each further than before.
@@ -25,6 +26,7 @@ type exports struct {
 	offsets   map[string]int64
 	allFlows  map[string][]flow
 	allPoints map[string][]point
+	allSpans  []span
 }
 
 func newExports(directory string) *exports {
@@ -86,6 +88,46 @@ type point struct {
 	metric   string
 	at       time.Time
 	value    int
+}
+
+// span is one span of the receiver "ebpf".
+type span struct {
+	fields
+	resource          fields
+	name              string
+	kind              ptrace.SpanKind
+	trace, id, parent string
+	start, end        time.Time
+}
+
+// spans are those so far that match.
+func (e *exports) spans(t *testing.T, match ...func(span) bool) []span {
+	t.Helper()
+	e.mutex.Lock()
+	defer e.mutex.Unlock()
+	var decoder ptrace.JSONUnmarshaler
+	for _, line := range e.newLines(t, e.path("traces", "ebpf")) {
+		traces, err := decoder.UnmarshalTraces(line)
+		require.NoError(t, err)
+		for _, resource := range traces.ResourceSpans().All() {
+			for _, scope := range resource.ScopeSpans().All() {
+				for _, made := range scope.Spans().All() {
+					e.allSpans = append(e.allSpans, span{
+						fields:   made.Attributes().AsRaw(),
+						resource: resource.Resource().Attributes().AsRaw(),
+						name:     made.Name(),
+						kind:     made.Kind(),
+						trace:    made.TraceID().String(),
+						id:       made.SpanID().String(),
+						parent:   made.ParentSpanID().String(),
+						start:    made.StartTimestamp().AsTime(),
+						end:      made.EndTimestamp().AsTime(),
+					})
+				}
+			}
+		}
+	}
+	return selectAll(e.allSpans, match)
 }
 
 // flows are the records so far of connections that match.

@@ -95,6 +95,7 @@ type curl struct {
 	Header      int     `json:"size_header"`
 	Download    int     `json:"size_download"`
 	TimeConnect float64 `json:"time_connect"`
+	TimeTotal   float64 `json:"time_total"`
 	Code        int     `json:"response_code"`
 }
 

@@ -17,6 +17,11 @@ func tcpEventTracepoints() []string {
 	return []string{"tcp_receive_reset", "tcp_send_reset", "tcp_retransmit_synack", "tcp_rcv_space_adjust"}
 }
 
+// httpTracepoints are the hooks of the HTTP probe, which needs them all.
+func httpTracepoints() []string {
+	return []string{"tcp_sendmsg_locked", "sock_recv_length", "tcp_destroy_sock"}
+}
+
 // processTracepoints show processes start and end.
 func processTracepoints() []string {
 	return []string{"sched_process_fork", "sched_process_exec", "sched_process_exit"}
@@ -42,6 +47,7 @@ type Findings struct {
 	SocketState, SocketStorage, Atomics error
 	Snapshots, Seeding                  error
 	TCPEvents                           map[string]error // by tracepoint
+	HTTPMessages                        map[string]error // by tracepoint
 
 	ProcessTyped, ProcessRaw map[string]error // by tracepoint
 
@@ -68,6 +74,7 @@ func Examine(btfPath string) Findings {
 		Snapshots:     kernel.HaveIterator("bpf_sk_storage_map"),
 		Seeding:       kernel.HaveIterator("task_file"),
 		TCPEvents:     askEach(tcpEventTracepoints(), kernel.HaveTracingTracepoint),
+		HTTPMessages:  askEach(httpTracepoints(), kernel.HaveTracingTracepoint),
 		ProcessTyped:  askEach(processTracepoints(), kernel.HaveTracingTracepoint),
 		ProcessRaw:    askEach(processTracepoints(), kernel.HaveRawTracepoint),
 		RunTimeStats:  kernel.HaveRunTimeStats(),

@@ -25,6 +25,7 @@ func NewReport(f Findings) Report {
 		single("TCP snapshots", "iter/bpf_sk_storage_map", f.Snapshots, "connections report only when they end"),
 		single("TCP connections open before start", "iter/task_file", f.Seeding, "they are counted as untracked when they end"),
 		each("TCP resets, retransmits, readers", f.TCPEvents),
+		all("HTTP messages", f.HTTPMessages, "no HTTP spans and metrics"),
 		processes(f),
 		single("run time of BPF programs", "accounted on request", f.RunTimeStats,
 			"known only while the sysctl kernel.bpf_stats_enabled is 1"),
@@ -165,6 +166,15 @@ func each(capability string, answers map[string]error) Row {
 		row.WhyNot = "no " + strings.Join(lack, ", ") + ": " + reason(answers[lack[0]])
 	}
 	return row
+}
+
+// all is a capability of several hooks of which none can be missing.
+func all(capability string, answers map[string]error, without string) Row {
+	have, lack := split(answers)
+	if len(lack) > 0 {
+		return Row{capability, Missing, "", without + ": " + reason(answers[lack[0]])}
+	}
+	return Row{capability, Good, "tp_btf/{" + strings.Join(have, ",") + "}", ""}
 }
 
 func processes(f Findings) Row {

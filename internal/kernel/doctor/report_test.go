@@ -19,6 +19,7 @@ func goodHost() Findings {
 		Release:      "6.12.0-test",
 		Capabilities: kernel.CapabilitySet(wantedCapabilities()...),
 		TCPEvents:    answers(tcpEventTracepoints(), nil),
+		HTTPMessages: answers(httpTracepoints(), nil),
 		ProcessTyped: answers(processTracepoints(), nil),
 		ProcessRaw:   answers(processTracepoints(), nil),
 		Cgroup2:      "/sys/fs/cgroup",
@@ -62,11 +63,19 @@ func TestReport(t *testing.T) {
 				{"TCP connection states", Good, "tp_btf/inet_sock_set_state", ""},
 				{"TCP snapshots", Good, "iter/bpf_sk_storage_map", ""},
 				{"TCP resets, retransmits, readers", Good, "tp_btf/{tcp_rcv_space_adjust,tcp_receive_reset,", ""},
+				{"HTTP messages", Good, "tp_btf/{sock_recv_length,tcp_destroy_sock,tcp_sendmsg_locked}", ""},
 				{"processes start and end", Good, "tp_btf/{sched_process_exec,sched_process_exit,sched_process_fork}", ""},
 				{"containers by cgroup", Good, "cgroup2 on /sys/fs/cgroup", ""},
 				{"kernel lockdown", Note, "none", ""},
 				{"fentry", Note, "there", ""},
 			},
+		},
+		"before Linux 6.16": {
+			change: func(f *Findings) {
+				f.HTTPMessages["tcp_sendmsg_locked"] = no("typed tracepoint tp_btf/tcp_sendmsg_locked", "6.16", "")
+			},
+			works: true, concludes: "TCP metrics and flow logs work on this host.",
+			rows: []row{{"HTTP messages", Missing, "", "no HTTP spans and metrics: no typed tracepoint tp_btf/tcp_sendmsg_locked"}},
 		},
 		"no BTF": {
 			change: func(f *Findings) {
@@ -102,6 +111,7 @@ func TestReport(t *testing.T) {
 				f.RingBuffer, f.PerfBuffer = denied(kernel.CapBPF), both
 				f.SocketState, f.SocketStorage, f.Atomics, f.Snapshots, f.Seeding = both, both, both, both, both
 				f.TCPEvents = answers(tcpEventTracepoints(), both)
+				f.HTTPMessages = answers(httpTracepoints(), both)
 				f.ProcessTyped = answers(processTracepoints(), both)
 				f.ProcessRaw = answers(processTracepoints(), both)
 				f.RunTimeStats = denied(kernel.CapSysAdmin)
