@@ -29,15 +29,17 @@ import (
 // ProbeName is the value of the attribute probe in the receiver's own telemetry.
 const ProbeName = "http"
 
-// Config is how the probe works. Every field but RoutePatterns must be set.
+// Config is how the probe works. Every field must be set.
 type Config struct {
 	// HeadBytes is how much of a message is copied at most, for its head: 64 to 4096.
 	HeadBytes int
 	// MaxConnections is how many connections that carry HTTP are followed at a time.
 	MaxConnections int
-	// RoutePatterns and RouteUnmatched say how a path becomes a route: see compileRoutes.
+	// RoutePatterns (may be empty) and RouteUnmatched say how a path becomes a route: see compileRoutes.
 	RoutePatterns  []string
 	RouteUnmatched string
+	// ExcludeInstrumented leaves out processes that send their own traces.
+	ExcludeInstrumented bool
 	// SamplingRatio is the share of traces whose spans are reported, 0 to 1. Metrics count all exchanges.
 	SamplingRatio float64
 	// MetricsInterval is how often metrics are handed to the consumer.
@@ -87,13 +89,14 @@ type Probe struct {
 	done        sync.WaitGroup
 
 	// Owned by the goroutine that run is.
-	clock       *kernel.Clock
-	pairing     *pairing
-	identifier  *identifier
-	sampler     *sampler
-	routes      *routeTable
-	aggregation *aggregation
-	spans       *spans
+	clock        *kernel.Clock
+	pairing      *pairing
+	instrumented *instrumented // nil: nobody is left out for it
+	identifier   *identifier
+	sampler      *sampler
+	routes       *routeTable
+	aggregation  *aggregation
+	spans        *spans
 
 	counters counters
 }
@@ -102,6 +105,7 @@ type Probe struct {
 type counters struct {
 	messages           [bpfMessageKindMESSAGE_END + 1]atomic.Uint64
 	server, client     atomic.Uint64 // exchanges
+	exports            atomic.Uint64 // of processes that are left out for it
 	unsampled          atomic.Uint64
 	undecoded          atomic.Uint64
 	spansDropped       atomic.Uint64
@@ -147,6 +151,9 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		routes:      routes,
 		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
 		spans:       newSpans(config.Scope),
+	}
+	if config.ExcludeInstrumented {
+		p.instrumented = newInstrumented()
 	}
 	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
 	return p, nil
@@ -337,11 +344,15 @@ func (p *Probe) owner(head *messageHead, role Role) (*workload.Workload, bool) {
 	if role == RoleClient {
 		servicePort = head.PeerPort
 	}
-	return owner, p.selector.Match(owner, servicePort)
+	return owner, p.selector.Match(owner, servicePort) && !p.instrumented.knows(owner)
 }
 
 // tell makes a span and counts of an exchange.
 func (p *Probe) tell(e *Exchange) {
+	if p.instrumented.note(e) {
+		p.counters.exports.Add(1)
+		return
+	}
 	if e.Role == RoleServer {
 		p.counters.server.Add(1)
 	} else {
@@ -414,6 +425,7 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Kind: "connection_end", Count: p.counters.messages[bpfMessageKindMESSAGE_END].Load()},
 			{Probe: ProbeName, Kind: "server_exchange", Count: p.counters.server.Load()},
 			{Probe: ProbeName, Kind: "client_exchange", Count: p.counters.client.Load()},
+			{Probe: ProbeName, Kind: "trace_export", Count: p.counters.exports.Load()},
 			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
 			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},
 		},

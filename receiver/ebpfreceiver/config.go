@@ -47,11 +47,12 @@ type TCPConfig struct {
 
 // HTTPConfig configures the HTTP probe.
 type HTTPConfig struct {
-	Enabled        bool        `mapstructure:"enabled"`
-	Routes         RouteConfig `mapstructure:"routes"`
-	SamplingRatio  float64     `mapstructure:"sampling_ratio"`
-	HeadBytes      int         `mapstructure:"head_bytes"`
-	MaxConnections int         `mapstructure:"max_connections"`
+	Enabled             bool        `mapstructure:"enabled"`
+	Routes              RouteConfig `mapstructure:"routes"`
+	ExcludeInstrumented bool        `mapstructure:"exclude_instrumented"`
+	SamplingRatio       float64     `mapstructure:"sampling_ratio"`
+	HeadBytes           int         `mapstructure:"head_bytes"`
+	MaxConnections      int         `mapstructure:"max_connections"`
 }
 
 // RouteConfig says how the path of a request becomes a route.
@@ -106,10 +107,11 @@ func createDefaultConfig() component.Config {
 			SnapshotInterval: 10 * time.Second,
 		},
 		HTTP: HTTPConfig{
-			Routes:         RouteConfig{Unmatched: unmatchedHeuristic},
-			SamplingRatio:  1,
-			HeadBytes:      512,
-			MaxConnections: 65_536,
+			Routes:              RouteConfig{Unmatched: unmatchedHeuristic},
+			ExcludeInstrumented: true,
+			SamplingRatio:       1,
+			HeadBytes:           512,
+			MaxConnections:      65_536,
 		},
 		Metrics: MetricsConfig{
 			Interval:    10 * time.Second,

@@ -80,15 +80,24 @@ func TestHelperTraffic(t *testing.T) {
 	fmt.Printf("port %d\n", listener.Addr().(*net.TCPAddr).Port)
 }
 
-// TestHelperHTTP is no test: run in a child process, it sends requests to itself. It prints the port of its server.
+// TestHelperHTTP is no test: run in a child process, it sends requests to itself, as "instrumented" after an export of
+// traces. It prints the port of its server.
 func TestHelperHTTP(t *testing.T) {
-	if os.Getenv("EBPFRECEIVER_HELPER") != "http" {
+	kind := os.Getenv("EBPFRECEIVER_HELPER")
+	if kind != "http" && kind != "instrumented" {
 		return
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, response)
 	}))
 	defer server.Close()
+	if kind == "instrumented" {
+		answer, err := http.Post(server.URL+"/v1/traces", "application/x-protobuf", strings.NewReader("spans"))
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, answer.Body)
+		require.NoError(t, err)
+		require.NoError(t, answer.Body.Close())
+	}
 	for i := range connections {
 		answer, err := http.Get(server.URL + "/orders/" + strconv.Itoa(1000+i))
 		require.NoError(t, err)
@@ -313,6 +322,29 @@ func TestHTTPBecomesSpansAndMetrics(t *testing.T) {
 	assert.EqualValues(t, connections, counted["http.server.request.duration"])
 	assert.EqualValues(t, connections, counted["http.client.request.duration"])
 	assert.EqualValues(t, connections, counted["http.server.response.body.size"])
+}
+
+func TestProcessesThatSendTheirOwnTracesAreLeftOut(t *testing.T) {
+	kerneltest.RequireRoot(t)
+	config := liveConfig(t)
+	config.HTTP.Enabled = true
+	l := startLive(t, NewFactory(), config)
+	left := portOf(t, helper(t, "instrumented", "TestHelperHTTP"))
+	portOf(t, helper(t, "http", "TestHelperHTTP"))
+	require.Eventually(t, func() bool { return l.traces.SpanCount() >= 2*connections }, patience, 10*time.Millisecond)
+	l.shutdown(t)
+	for _, traces := range l.traces.AllTraces() {
+		for _, resource := range traces.ResourceSpans().All() {
+			for _, scope := range resource.ScopeSpans().All() {
+				for _, span := range scope.Spans().All() {
+					if text(span.Attributes(), "server.port") == strconv.Itoa(left) {
+						// Its own server, which answers before the client is known by its export.
+						assert.Equal(t, "/v1/traces", text(span.Attributes(), "url.path"))
+					}
+				}
+			}
+		}
+	}
 }
 
 func TestConsumerThatBlocks(t *testing.T) {

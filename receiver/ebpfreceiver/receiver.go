@@ -264,16 +264,17 @@ func (r *ebpfReceiver) ringConfig() ring.Config {
 
 func (r *ebpfReceiver) httpConfig() http.Config {
 	return http.Config{
-		HeadBytes:       r.config.HTTP.HeadBytes,
-		MaxConnections:  r.config.HTTP.MaxConnections,
-		RoutePatterns:   r.config.HTTP.Routes.Patterns,
-		RouteUnmatched:  r.config.HTTP.Routes.Unmatched,
-		SamplingRatio:   r.config.HTTP.SamplingRatio,
-		MetricsInterval: r.config.Metrics.Interval,
-		Delta:           r.config.Metrics.Temporality == temporalityDelta,
-		MaxSeries:       r.config.Metrics.MaxSeries,
-		Ring:            r.ringConfig(),
-		Scope:           r.scope,
+		HeadBytes:           r.config.HTTP.HeadBytes,
+		MaxConnections:      r.config.HTTP.MaxConnections,
+		ExcludeInstrumented: r.config.HTTP.ExcludeInstrumented,
+		RoutePatterns:       r.config.HTTP.Routes.Patterns,
+		RouteUnmatched:      r.config.HTTP.Routes.Unmatched,
+		SamplingRatio:       r.config.HTTP.SamplingRatio,
+		MetricsInterval:     r.config.Metrics.Interval,
+		Delta:               r.config.Metrics.Temporality == temporalityDelta,
+		MaxSeries:           r.config.Metrics.MaxSeries,
+		Ring:                r.ringConfig(),
+		Scope:               r.scope,
 	}
 }
 

@@ -1,0 +1,58 @@
+//go:build linux
+
+package http
+
+import (
+	"strings"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+// maxInstrumented bounds the processes that are remembered to send their own traces. When there are more, all are
+// forgotten, and recognized again at their next export.
+const maxInstrumented = 4096
+
+// instrumented recognizes processes that send their own traces, so that their requests are not reported a second time.
+// The sign is an export by OTLP/HTTP: a POST to /v1/traces (OTLP specification, "OTLP/HTTP Request"). It is not safe for
+// concurrent use.
+type instrumented struct {
+	processes map[processKey]struct{}
+}
+
+// processKey names a process: its pid alone is used again.
+type processKey struct {
+	pid     uint32
+	startNs int64
+}
+
+func keyOf(owner *workload.Workload) processKey {
+	return processKey{owner.PID, owner.StartTime.UnixNano()}
+}
+
+func newInstrumented() *instrumented {
+	return &instrumented{processes: map[processKey]struct{}{}}
+}
+
+// knows says whether a process sends its own traces. A nil *instrumented knows none.
+func (i *instrumented) knows(owner *workload.Workload) bool {
+	if i == nil || len(i.processes) == 0 {
+		return false
+	}
+	_, known := i.processes[keyOf(owner)]
+	return known
+}
+
+// note says whether an exchange is an export of traces, and remembers the process that makes it.
+func (i *instrumented) note(e *Exchange) bool {
+	if i == nil || e.Role != RoleClient || e.Method != "POST" {
+		return false
+	}
+	if path, _ := splitTarget(e.Target); !strings.HasSuffix(path, "/v1/traces") {
+		return false
+	}
+	if len(i.processes) >= maxInstrumented {
+		clear(i.processes)
+	}
+	i.processes[keyOf(e.Owner)] = struct{}{}
+	return true
+}
