@@ -22,11 +22,14 @@ type bpfCapturedMessage struct {
 
 type bpfHttpSocket struct {
 	_             structs.HostLayout
+	Prefix        [2]uint64
+	PrefixLength  [2]uint32
+	PrefixEnd     [2]uint32
 	FirstSequence [2]uint32
 	CaptureLeft   [2]uint32
-	Prefix        uint64
-	PrefixLength  uint32
-	_             [4]byte
+	Told          uint32
+	Recognized    bool
+	_             [3]byte
 }
 
 type bpfLossReason uint32

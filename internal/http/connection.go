@@ -3,6 +3,7 @@
 package http
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/http1"
@@ -10,24 +11,38 @@ import (
 )
 
 const (
-	// maxHeadBytes bounds what is put together of a head that came in several calls.
-	maxHeadBytes = 16 << 10
+	// maxHeadBytes bounds what is put together of a head that came in several calls. The kernel side copies no more.
+	maxHeadBytes = 4 << 10
 	// maxPending bounds the requests of a connection that wait for their responses.
 	maxPending = 1024
-	// idleConnection is how long a connection without requests is remembered.
-	idleConnection = 5 * time.Minute
+	// keptPending is how many of them a connection keeps memory for.
+	keptPending = 8
+	// idleConnection is how long a connection without requests is remembered, and idleRequest one whose requests wait.
+	idleConnection, idleRequest = 5 * time.Minute, time.Hour
+	// toldAgainBytes is more than the kernel takes from a process at once: a call that sends more is told of again, with
+	// what is left of it. It is the largest that a segment can be (BIG TCP).
+	toldAgainBytes = 512 << 10
+	// smallestHead is less than any whole message has.
+	smallestHead = 16
+	// shortCall is more than the kernel keeps of a receive, to put it before the next.
+	shortCall = 8
+	// blankLine are the bytes that end a head, the first in the lowest byte.
+	blankLine = 0x0a0d0a0d
+	// alternations is how often a request and a response have to take turns until it is believed that the connection has
+	// one request at a time.
+	alternations = 32
 )
 
 // dropReason is why something of the traffic could not be told.
 type dropReason int
 
 const (
-	dropGap         dropReason = iota // exchanges: messages between were lost, so requests and responses cannot be paired
-	dropUnpaired                      // responses whose request was not seen
+	dropGap         dropReason = iota // exchanges, at least: messages were lost, so requests and responses cannot be paired
+	dropUnpaired                      // responses whose request was not seen, or is in doubt
 	dropMalformed                     // messages that look like HTTP and are none
 	dropHiddenHead                    // messages that begin beyond what was captured of a call
 	dropPendingFull                   // requests of a connection that has too many unanswered ones
-	dropTableFull                     // connections beyond the bound
+	dropTableFull                     // messages of connections beyond the bound
 	dropReasons
 )
 
@@ -45,6 +60,12 @@ func (r dropReason) String() string {
 
 // pairing puts messages together to exchanges. It is pure: its input are recorded messages, and nothing of the kernel is in
 // it. It is not safe for concurrent use.
+//
+// HTTP/1 answers requests in their order, so a response belongs to the oldest request that waits, as long as nothing was
+// lost. What was lost shows in the offsets. Then no pair is better than a wrong one: what waits is forgotten, and pairing
+// begins anew with a request before which everything must have been answered. On a connection with one request at a time
+// (nearly all) that is the next one. Where several were seen to be under way, requests and responses have to take turns
+// for a while.
 type pairing struct {
 	maxConnections int
 	identify       func(*messageHead, Role) (owner *workload.Workload, selected bool)
@@ -55,6 +76,7 @@ type pairing struct {
 	drops       [dropReasons]uint64
 	request     http1.Request
 	response    http1.Response
+	method      []byte // scratch: of the request that the response answers
 }
 
 // exchangeKey names an exchange on both of its ends.
@@ -87,13 +109,34 @@ const (
 // stream is one direction of a connection.
 type stream struct {
 	phase phase
-	// next is the offset at which the next message begins; known says whether that is certain.
-	next      uint32
-	known     bool
-	framing   http1.Framing
-	head      []byte // what is there of a head that is not whole
+	seen  bool   // there was a message, so at is known
+	at    uint32 // where the bytes end that were told of
+
+	// The last call, if it was short: its bytes may be the first ones of a head, of which the next call tells as a whole.
+	short   bool
+	shortAt uint32
+	shortNs uint64
+	// tail and lastNs before it.
+	tailBefore, lastNsBefore uint64
+
+	// Between messages: where the next one begins. Up to at there may be a few bytes of it.
+	boundary uint32
+	stray    bool // what is there is no head, and was counted
+
+	// In a head: what is there of it, where and when it began, and whose it is.
+	head      []byte
 	headStart uint32
 	headNs    uint64
+	source    *messageHead
+
+	// In a body.
+	framing http1.Framing
+	left    int64 // FramingLength: how much of it comes after at
+	awaited bool  // it waits for status 100, and is not sent without
+	// FramingUnknown: requests with the method have no body as a rule.
+	lacksBody bool
+	gapped    bool   // other framings: bytes were lost, so its end may be among them
+	tail      uint64 // the last eight bytes before at, the first in the lowest byte; 0: not known
 	lastNs    uint64 // of the last bytes of a message
 }
 
@@ -101,42 +144,99 @@ type pendingExchange struct {
 	Exchange
 	selected    bool
 	requestDone bool
+	doubt       bool // requests before this one may be unanswered and not known
 }
 
 // connection is what is known of a socket that carries HTTP/1.
 type connection struct {
 	role      Role
+	proved    bool      // an exchange was seen, so the role is right
+	fresh     bool      // its first request was seen, so responses begin with the stream
+	tunnel    bool      // it carries HTTP no more
 	streams   [2]stream // by direction
 	pending   []pendingExchange
 	answering bool // the first of pending has its response under way
-	pipelines bool // it has had several requests pending at a time
-	unsure    bool // what was lost makes the next response anybody's
-	tunnel    bool // it carries HTTP no more
 	lastNs    uint64
+
+	// Since the last request.
+	missing   uint32 // requests that were not seen, at least
+	unpaired  uint32 // responses that no known request waited for
+	responses uint32 // all responses
+	lossy     bool   // bytes were lost where responses may have been
+	loose     bool   // the request's body may have ended before others in the same call
+
+	suspect   bool  // several requests are under way if the last bytes are no beginning of a response
+	pipelines bool  // several requests are under way at a time
+	unsure    bool  // responses may be anybody's
+	turns     uint8 // while unsure: how often a request and a response took turns
+
+	host, userAgent string // of the last request: they are mostly the same
 }
 
-func (c *connection) requests() *stream {
+func (c *connection) requestStream() *stream {
 	if c.role == RoleServer {
 		return &c.streams[bpfMessageDirectionMESSAGE_RECEIVED]
 	}
 	return &c.streams[bpfMessageDirectionMESSAGE_SENT]
 }
 
+func (c *connection) responseStream() *stream {
+	if c.role == RoleServer {
+		return &c.streams[bpfMessageDirectionMESSAGE_SENT]
+	}
+	return &c.streams[bpfMessageDirectionMESSAGE_RECEIVED]
+}
+
+// call is what is left to look at of a message.
+type call struct {
+	*message
+	head   *messageHead // nil: nothing was captured
+	data   []byte       // the first of the bytes, as far as they were captured
+	offset uint32
+	length uint32
+	gap    uint32 // bytes before offset that nothing was told of
+	first  bool   // offset is where the call begins
+	inner  bool   // a message ends in the call, at offset
+}
+
+func (m *call) end() uint32 { return m.offset + m.length }
+
+func (m *call) skip(length uint32) {
+	m.offset += length
+	m.length -= length
+	m.data = m.data[min(int(length), len(m.data)):]
+	m.gap, m.first = 0, false
+}
+
+// beginsMessage says whether a head begins here.
+func (m *call) beginsMessage() bool {
+	if m.first {
+		return m.kind() == bpfMessageKindMESSAGE_HEAD && len(m.data) > 0
+	}
+	return http1.LooksLikeRequest(m.data) || http1.LooksLikeResponse(m.data)
+}
+
 // handle takes in one message. head and data belong to it where bytes were captured.
 func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	c := p.connections[m.Cookie]
-	if m.kind() == bpfMessageKindMESSAGE_END {
+	kind := m.kind()
+	if kind == bpfMessageKindMESSAGE_END {
 		if c != nil {
 			p.end(c, m)
 			delete(p.connections, m.Cookie)
 		}
 		return
 	}
+	if kind != bpfMessageKindMESSAGE_HEAD && kind != bpfMessageKindMESSAGE_DATA || m.Length == 0 {
+		return
+	}
+	next := call{message: m, head: head, data: data, offset: m.Offset, length: min(m.Length, 1<<31-1), first: true}
+	if head == nil {
+		next.data = nil
+	}
+	next.data = next.data[:min(len(next.data), int(next.length))]
 	if c == nil {
-		if m.kind() != bpfMessageKindMESSAGE_HEAD {
-			return
-		}
-		if c = p.open(m, data); c == nil {
+		if c = p.open(&next); c == nil {
 			return
 		}
 	}
@@ -145,232 +245,560 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 		return
 	}
 	s := &c.streams[m.Direction&1]
-	offset, length := m.Offset, m.Length
-
-	switch s.phase {
-	case inHead:
-		if head != nil && offset == s.headStart+uint32(len(s.head)) && len(s.head)+len(data) <= maxHeadBytes {
-			s.head = append(s.head, data...)
-			start, whole := s.headStart, uint32(len(s.head))+length-uint32(len(data))
-			p.read(c, s, m, head, s.head, start, whole, s.headNs)
-			return
-		}
-		if int32(offset-s.headStart) <= 0 {
-			return // told of twice: the kernel waited for memory in between
-		}
-		p.lose(c, s)
-	case inBody:
-		done, rest := p.body(c, s, m)
-		if !done {
-			return
-		}
-		if rest == 0 {
-			return
-		}
-		skipped := int(length - rest)
-		offset, length = offset+uint32(skipped), rest
-		if skipped >= len(data) {
-			p.hidden(c, s)
-			return
-		}
-		data = data[skipped:]
-	case betweenMessages:
-		if m.kind() != bpfMessageKindMESSAGE_HEAD {
-			return // bytes of a head that are told of again with the rest of it
-		}
-		if s.known && offset != s.next {
-			if int32(offset-s.next) < 0 {
-				return // told of twice
-			}
-			p.lose(c, s)
-		}
+	if !p.place(c, s, &next) {
+		return
 	}
-	if head != nil {
-		p.read(c, s, m, head, data, offset, length, m.TimeNs)
+	if role := next.role(); role != 0 && role != c.role && !c.proved && s.phase == betweenMessages && next.first {
+		// What was seen first was a part of a body, and tells the wrong end.
+		p.drops[dropMalformed]++
+		p.forget(c)
+		*c = connection{role: role, lastNs: m.TimeNs}
+		next.gap = 0
+		p.place(c, s, &next)
 	}
+	p.follow(c, s, &next)
 }
 
-// open makes a connection of a first message. Its direction and kind tell which end this is.
-func (p *pairing) open(m *message, data []byte) *connection {
+// role tells the end from a message's direction and kind; 0 where it is neither a request nor a response.
+func (m *call) role() Role {
+	received := bpfMessageDirection(m.Direction) == bpfMessageDirectionMESSAGE_RECEIVED
+	request := http1.LooksLikeRequest(m.data)
+	switch {
+	case !request && !http1.LooksLikeResponse(m.data):
+		return 0
+	case request == received:
+		return RoleServer
+	}
+	return RoleClient
+}
+
+// open makes a connection of a first message.
+func (p *pairing) open(m *call) *connection {
+	if m.kind() != bpfMessageKindMESSAGE_HEAD {
+		return nil
+	}
+	role := m.role()
+	if role == 0 {
+		return nil
+	}
 	if len(p.connections) >= p.maxConnections {
 		p.drops[dropTableFull]++
 		return nil
 	}
-	received := bpfMessageDirection(m.Direction) == bpfMessageDirectionMESSAGE_RECEIVED
-	c := &connection{role: RoleClient}
-	if http1.LooksLikeRequest(data) == received {
-		c.role = RoleServer
-	}
+	c := &connection{role: role}
+	// The kernel side may be wrong by one about where a stream begins.
+	c.fresh = http1.LooksLikeRequest(m.data) && m.offset+1 <= 2
 	p.connections[m.Cookie] = c
 	return c
 }
 
-// body accounts for bytes of a body. It says whether the body ends in this call, and how many bytes are left then.
-func (p *pairing) body(c *connection, s *stream, m *message) (done bool, rest uint32) {
-	end := m.Offset + m.Length
-	switch s.framing {
-	case http1.FramingLength:
-		if int32(end-s.next) < 0 {
-			s.lastNs = m.TimeNs
-			return false, 0
+// place finds a call's place in its stream, and what it has that was not told of before. It says false if that is nothing.
+func (p *pairing) place(c *connection, s *stream, m *call) bool {
+	if !s.seen {
+		s.seen, s.at, s.boundary = true, m.offset, m.offset
+		if c.fresh && s == c.responseStream() && int32(m.offset) > 1 {
+			m.gap = m.offset
 		}
-		if int32(m.Offset-s.next) > 0 {
-			p.lose(c, s)
-			return true, m.Length
-		}
-		p.finish(c, s, m, m.TimeNs)
-		return true, end - s.next
-	case http1.FramingChunked:
-		if p.superseded(c, s, m) {
-			break
-		}
-		s.lastNs = m.TimeNs
-		tail := m.tailBytes()
-		if m.Tail == 0 || !http1.EndsChunked(tail[:], false) {
-			return false, 0
-		}
-		s.next, s.known = end, true
-		p.finish(c, s, m, m.TimeNs)
-		return true, 0
-	case http1.FramingUnknown:
-		if p.superseded(c, s, m) {
-			break
-		}
-		s.lastNs = m.TimeNs
-		return false, 0
-	default:
-		s.lastNs = m.TimeNs
-		return false, 0
+		return true
 	}
-	// The end of the body was not seen, but what follows it.
-	s.known = false
-	p.finish(c, s, m, s.lastNs)
-	return true, m.Length
-}
-
-// superseded says that a body whose end is not told by its length must have ended: a new message begins, and the other
-// direction has gone on to it.
-func (p *pairing) superseded(c *connection, s *stream, m *message) bool {
-	if m.kind() != bpfMessageKindMESSAGE_HEAD {
+	ahead := int32(m.offset - s.at)
+	switch {
+	case ahead > 0:
+		m.gap = uint32(ahead)
+	case ahead == 0:
+	case s.short && m.offset == s.shortAt && m.kind() == bpfMessageKindMESSAGE_HEAD &&
+		(s.phase == betweenMessages || s.phase == inBody && s.framing != http1.FramingLength):
+		// Its first bytes were read before the others.
+	case int32(m.end()-s.at) > 0:
+		m.skip(uint32(-ahead))
+	default:
+		p.toldAgain(c, s, m)
 		return false
 	}
-	if s == c.requests() {
-		return !c.answering && len(c.pending) == 0
-	}
-	return len(c.pending) > 1 && c.pending[1].StartNs > s.lastNs
+	return true
 }
 
-// read reads the heads in a call's first bytes. length is what the call moved from offset on.
-func (p *pairing) read(
-	c *connection, s *stream, m *message, head *messageHead, data []byte, offset, length uint32, startNs uint64,
-) {
-	for length > 0 {
-		if len(data) == 0 {
-			p.hidden(c, s)
+// toldAgain looks at a call that was told of before: the kernel goes on with it.
+func (p *pairing) toldAgain(c *connection, s *stream, m *call) {
+	if s.phase != inBody {
+		return
+	}
+	s.lastNs = m.TimeNs
+	if s.framing == http1.FramingLength && s.left == 0 && s.at-m.offset <= toldAgainBytes {
+		p.finish(c, s, s.at, m.TimeNs, m.message)
+	}
+}
+
+// follow goes on in a stream with a call.
+func (p *pairing) follow(c *connection, s *stream, m *call) {
+	end, tail, lastNs := m.end(), s.tail, s.lastNs
+	if s.phase == inHead {
+		p.continueHead(c, s, m)
+	} else if s.phase == betweenMessages || p.body(c, s, m) {
+		p.between(c, s, m)
+	}
+	if s.short = end-m.Offset < shortCall; s.short {
+		s.shortAt, s.shortNs, s.tailBefore, s.lastNsBefore = m.Offset, m.TimeNs, tail, lastNs
+	}
+	s.at = end
+	if s.phase != inHead {
+		s.head, s.source = nil, nil
+	}
+}
+
+// continueHead goes on with a head that was not whole.
+func (p *pairing) continueHead(c *connection, s *stream, m *call) {
+	if m.gap > 0 {
+		s.phase, s.boundary = betweenMessages, s.headStart
+		p.between(c, s, m)
+		return
+	}
+	took := len(s.head)
+	s.head = append(s.head, m.data[:min(len(m.data), maxHeadBytes-took)]...)
+	if m.head == nil {
+		m.head = s.source
+	}
+	m.offset, m.length, m.data, m.first = s.headStart, m.length+uint32(took), s.head, true
+	p.read(c, s, m, s.headNs)
+}
+
+// between looks for a head where a message has ended.
+func (p *pairing) between(c *connection, s *stream, m *call) {
+	begins, few := m.beginsMessage(), !m.inner && m.end()-s.boundary < shortCall
+	if m.gap > 0 {
+		few = m.length < shortCall
+		explained := 2
+		if begins || few {
+			explained = 3 // the response to the last request may be what begins here
+		}
+		if s == c.responseStream() {
+			c.suspect = few && len(c.pending) == 2
+		}
+		p.miss(c, s, explained)
+		s.boundary, s.at, m.gap = m.offset, m.offset, 0
+	}
+	switch {
+	case begins:
+		if s == c.responseStream() {
+			if c.suspect && m.offset != s.boundary {
+				p.suspected(c) // it was no beginning
+			}
+			c.suspect = false
+		}
+		startNs := m.TimeNs
+		if s.short && s.shortAt == m.offset {
+			startNs = s.shortNs
+		}
+		p.read(c, s, m, startNs)
+	case few: // they may be the first bytes of a head
+	case m.inner:
+		p.hide(c, s, m)
+	default:
+		p.miss(c, s, 2)
+		s.boundary = m.end()
+	}
+}
+
+// body accounts for a call in a body. It says whether the body ended before the call did, or with it; then m is what
+// follows.
+func (p *pairing) body(c *connection, s *stream, m *call) bool {
+	if s.framing != http1.FramingLength {
+		return p.openBody(c, s, m)
+	}
+	if s.awaited && m.gap == 0 && len(c.pending) == 0 && m.beginsMessage() {
+		p.finish(c, s, s.at, s.lastNs, m.message) // it was refused
+		return true
+	}
+	s.awaited = false
+	if int64(m.gap) >= s.left {
+		// All of it was moved, though not told of.
+		m.gap -= uint32(s.left)
+		p.finish(c, s, s.at+uint32(s.left), s.lastNs, m.message)
+		return true
+	}
+	s.left -= int64(m.gap) // what is lost within a body hides no message
+	m.gap = 0
+	s.lastNs = m.TimeNs
+	if int64(m.length) < s.left {
+		s.left -= int64(m.length)
+		return false
+	}
+	rest := uint32(s.left)
+	if m.isToldAgain(rest) {
+		s.left = 0
+		return false
+	}
+	s.left = 0
+	p.finish(c, s, m.offset+rest, m.TimeNs, m.message)
+	m.skip(rest)
+	m.inner = true
+	return m.length > 0
+}
+
+// isToldAgain says whether length bytes that end a call are too many for the kernel to be told of once.
+func (m *call) isToldAgain(length uint32) bool {
+	sent := bpfMessageDirection(m.Direction) == bpfMessageDirectionMESSAGE_SENT
+	return sent && length == m.length && length > toldAgainBytes
+}
+
+// openBody accounts for a call in a body that does not tell its length first.
+func (p *pairing) openBody(c *connection, s *stream, m *call) bool {
+	if m.gap > 0 {
+		if s == c.responseStream() {
+			c.lossy = true
+			if c.answering && len(c.pending) > 1 && c.pending[1].StartNs > s.lastNs {
+				p.finish(c, s, s.at, s.lastNs, m.message) // the next request came, so it had ended
+				return true
+			}
+		}
+		s.gapped, s.tail = true, 0
+	}
+	if m.beginsMessage() && p.superseded(c, s, m) {
+		m.gap = 0
+		return true
+	}
+	s.lastNs = m.TimeNs
+	if s.framing == http1.FramingChunked && s.chunk(m) {
+		p.finishChunked(c, s, m)
+	}
+	return false
+}
+
+// superseded says whether what looks like a head in a body of unknown length is one: then the body has ended, and its
+// message is finished.
+func (p *pairing) superseded(c *connection, s *stream, m *call) bool {
+	if s.short && s.shortAt == m.offset {
+		s.tail, s.lastNs = s.tailBefore, s.lastNsBefore
+	}
+	tailed := s.framing == http1.FramingChunked && !s.gapped && s.tail != 0
+	blank := tailed && s.tail>>32 == blankLine // a blank line, as after trailers
+	if tailed && !blank {
+		return false // a chunk is under way
+	}
+	waiting := len(c.pending)
+	if s == c.requestStream() {
+		switch {
+		case waiting == 0 || c.answered():
+			// It was whole, and this is the next one.
+			if s.gapped && (c.pipelines || s.lacksBody) {
+				c.missing++
+			}
+		case s.framing == http1.FramingUnknown && !s.gapped && s.lacksBody:
+		case blank:
+			c.missing++ // others may have come in the same call
+		default:
+			if s.gapped || c.pipelines {
+				c.missing++
+			}
+			return false
+		}
+		p.finish(c, s, m.offset, s.lastNs, m.message)
+		return true
+	}
+
+	if !c.answering {
+		s.phase, s.boundary, s.gapped = betweenMessages, m.offset, false
+		return true
+	}
+	if waiting == 1 {
+		if s.framing != http1.FramingChunked {
+			c.lossy = true // the request of this one may be lost, or this is a part of the body
+			return false
+		}
+		p.finish(c, s, m.offset, s.lastNs, m.message)
+		return true
+	}
+	// Who sends one request at a time has seen all of the response when the next request begins.
+	next := c.pending[1].StartNs > s.lastNs
+	if s.framing == http1.FramingClose && !next {
+		return false
+	}
+	gapped := s.gapped
+	s.gapped = false
+	p.finish(c, s, m.offset, s.lastNs, m.message)
+	switch {
+	case gapped && next:
+		p.lose(c, 2)
+	case gapped || !next && !blank:
+		p.lose(c, 0)
+	}
+	return true
+}
+
+// answered says whether all requests may have been answered, and were if there is one at a time, though the end of the last
+// response was not seen.
+func (c *connection) answered() bool {
+	return len(c.pending) == 1 && c.answering && !c.pipelines && c.responseStream().mayHaveEnded(nil)
+}
+
+// read reads the heads in a call's first bytes.
+func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
+	for first := true; m.length > 0; first, startNs = false, m.TimeNs {
+		if len(m.data) == 0 {
+			p.hide(c, s, m)
 			return
 		}
-		request := s == c.requests()
+		request := s == c.requestStream()
 		var (
 			result http1.Result
 			parsed *http1.Head
+			known  bool
 		)
 		if request {
-			result, parsed = p.request.Parse(data), &p.request.Head
+			result, parsed = p.request.Parse(m.data), &p.request.Head
+			known = len(p.request.Method) > 0
 		} else {
-			result, parsed = p.response.Parse(data, c.method()), &p.response.Head
+			p.method = p.method[:0]
+			if len(c.pending) > 0 {
+				p.method = append(p.method, c.pending[0].Method...)
+			}
+			result, parsed = p.response.Parse(m.data, p.method), &p.response.Head
+			known = p.response.Status != 0
 		}
 		switch {
 		case result == http1.Malformed:
 			p.drops[dropMalformed]++
-			s.phase, s.known = betweenMessages, false
+			p.miss(c, s, 2)
+			s.boundary = m.end()
 			return
-		case result == http1.Partial && uint32(len(data)) == length && len(data) < maxHeadBytes &&
-			(s.phase != inHead || m.Captured > 0):
-			if s.phase != inHead {
-				s.phase, s.headStart, s.headNs = inHead, offset, startNs
-				s.head = append(s.head[:0], data...)
-			}
+		case result == http1.Complete:
+		case uint32(len(m.data)) == m.length && len(m.data) < maxHeadBytes:
+			p.keepHead(s, m, startNs)
+			return
+		case !known:
+			p.hide(c, s, m)
 			return
 		}
 
 		s.phase, s.lastNs = inBody, m.TimeNs
-		s.framing = parsed.Framing
-		if request {
-			p.begin(c, head, offset, startNs)
-		} else if !p.answer(c, startNs) {
-			s.phase = betweenMessages
-			return
-		}
+		s.stray, s.gapped, s.awaited, s.lacksBody, s.left, s.tail = false, false, false, false, 0, 0
 		if result == http1.Partial {
 			s.framing = http1.FramingUnknown
+			if request {
+				s.lacksBody = string(p.request.Method) == "GET" || string(p.request.Method) == "HEAD"
+				p.begin(c, m.message, m.head, m.offset, startNs)
+				if !first {
+					// There are several in one call, and more may follow in what was not captured.
+					p.drops[dropHiddenHead]++
+					c.pipelines = true
+					c.missing++
+				}
+			} else {
+				p.answer(c, m.message, m.head, startNs)
+				s.gapped = len(c.pending) > 1
+				if c.tunnel && c.answering {
+					p.finish(c, s, m.end(), m.TimeNs, m.message)
+				}
+			}
 			return
 		}
-		whole := uint32(parsed.Bytes)
-		body := offset + whole
-		rest := length - whole
+		s.framing = parsed.Framing
+		if request {
+			p.begin(c, m.message, m.head, m.offset, startNs)
+		} else {
+			p.answer(c, m.message, m.head, startNs)
+		}
+		if c.tunnel && !c.answering {
+			return
+		}
+		m.skip(uint32(parsed.Bytes))
 		switch s.framing {
 		case http1.FramingNone:
-			s.next = body
+			p.finish(c, s, m.offset, m.TimeNs, m.message)
 		case http1.FramingLength:
-			if parsed.ContentLength > int64(rest) {
-				// A body of 4 GiB and more is beyond what an offset tells.
-				if parsed.ContentLength >= 1<<31 {
-					s.framing = http1.FramingUnknown
-				}
-				s.next, s.known = body+uint32(parsed.ContentLength), true
+			s.left = parsed.ContentLength
+			s.awaited = request && p.request.ExpectContinue && m.length == 0
+			if s.left > int64(m.length) {
+				s.left -= int64(m.length)
 				return
 			}
-			s.next = body + uint32(parsed.ContentLength)
+			length := uint32(s.left)
+			s.left = 0
+			if m.isToldAgain(length) {
+				return
+			}
+			p.finish(c, s, m.offset+length, m.TimeNs, m.message)
+			m.skip(length)
 		case http1.FramingChunked:
-			if !endsChunked(m, data[whole:], rest) {
+			size, whole := chunkedBytes(m.data)
+			if !whole {
+				s.tail = 0x0a0d << 48 // the line break before
+				// Where all of it is there, it has no end.
+				if m.length > 0 && s.chunk(m) && uint32(len(m.data)) < m.length {
+					p.finishChunked(c, s, m)
+				}
 				return
 			}
-			s.next = offset + length
+			p.finish(c, s, m.offset+uint32(size), m.TimeNs, m.message)
+			m.skip(uint32(size))
 		default:
 			return
 		}
-		s.known = true
-		p.finish(c, s, m, m.TimeNs)
 		if c.tunnel {
 			return
 		}
-		moved := s.next - offset
-		length -= moved
-		offset = s.next
-		data = data[min(int(moved), len(data)):]
-		startNs = m.TimeNs
 	}
 }
 
-// endsChunked says whether a call that has rest bytes after a head ends the chunked body; data are those that were captured.
-func endsChunked(m *message, data []byte, rest uint32) bool {
-	if uint32(len(data)) == rest {
-		return http1.EndsChunked(data[max(0, len(data)-8):], len(data) < 8)
+// keepHead keeps what is there of a head, until the rest comes.
+func (p *pairing) keepHead(s *stream, m *call, startNs uint64) {
+	if s.phase == inHead {
+		return
 	}
-	tail := m.tailBytes()
-	return m.Tail != 0 && http1.EndsChunked(tail[:], false)
+	s.phase, s.headStart, s.headNs = inHead, m.offset, startNs
+	s.head = append(s.head[:0], m.data...)
+	source := *m.head
+	s.source = &source
 }
 
-// method is that of the request whose response comes next.
-func (c *connection) method() []byte {
-	if len(c.pending) == 0 {
-		return nil
+// chunk goes on in a chunked body with a call, and says whether it ends there.
+func (s *stream) chunk(m *call) bool {
+	bytes, whole := m.known()
+	switch {
+	case !whole && len(bytes) < len("\r\n0\r\n\r\n"):
+		s.tail = 0
+		return false
+	case whole && http1.EndsChunked(bytes, true):
+		return true
+	case s.tail == 0 && len(bytes) < 8:
+		return false // what came before is not known, so what these are is not
 	}
-	return []byte(c.pending[0].Method)
+	for _, b := range bytes[max(0, len(bytes)-8):] {
+		s.tail = s.tail>>8 | uint64(b)<<56
+	}
+	last := tailBytes(s.tail)
+	return http1.EndsChunked(last[:], false)
+}
+
+// known gives what is known of the last bytes of a call, and says whether that is all of it.
+func (m *call) known() (bytes []byte, whole bool) {
+	if uint32(len(m.data)) == m.length {
+		return m.data, true
+	}
+	if m.Tail == 0 {
+		return nil, false
+	}
+	tail := tailBytes(m.Tail)
+	if m.Length >= 8 {
+		return tail[:], false
+	}
+	return tail[:min(m.length, m.Length)], m.length == m.Length
+}
+
+// finishChunked ends a message with a call that ends a chunked body.
+func (p *pairing) finishChunked(c *connection, s *stream, m *call) {
+	// A large call may have had the end of this one, and others that end alike.
+	loose := m.length >= smallestHead &&
+		(uint32(len(m.data)) < m.length || bytes.Contains(m.data, []byte("HTTP/1.")))
+	p.finish(c, s, m.end(), m.TimeNs, m.message)
+	switch {
+	case !loose:
+	case s == c.requestStream():
+		c.loose = true
+	case len(c.pending) > 0:
+		p.suspected(c)
+	}
+}
+
+// chunkedBytes is how long the chunked body is that data begins with, with its trailers, if data has its end.
+func chunkedBytes(data []byte) (length int, whole bool) {
+	rest := data
+	for {
+		line, ok := cutLine(&rest)
+		if !ok {
+			return 0, false
+		}
+		size, ok := chunkSize(line)
+		if !ok {
+			return 0, false
+		}
+		if size == 0 {
+			break
+		}
+		if size > len(rest) {
+			return 0, false
+		}
+		rest = rest[size:]
+		if line, ok = cutLine(&rest); !ok || len(line) > 0 {
+			return 0, false
+		}
+	}
+	for {
+		line, ok := cutLine(&rest)
+		if !ok {
+			return 0, false
+		}
+		if len(line) == 0 {
+			return len(data) - len(rest), true
+		}
+	}
+}
+
+// cutLine cuts a line off, and gives it without its break.
+func cutLine(rest *[]byte) (line []byte, ok bool) {
+	end := bytes.IndexByte(*rest, '\n')
+	if end < 0 {
+		return nil, false
+	}
+	line = bytes.TrimSuffix((*rest)[:end], []byte{'\r'})
+	*rest = (*rest)[end+1:]
+	return line, true
+}
+
+// chunkSize reads the size that a chunk's first line begins with.
+func chunkSize(line []byte) (size int, ok bool) {
+	for i, b := range line {
+		var digit int
+		switch {
+		case '0' <= b && b <= '9':
+			digit = int(b - '0')
+		case 'a' <= b|0x20 && b|0x20 <= 'f':
+			digit = int(b|0x20-'a') + 10
+		default:
+			return size, i > 0
+		}
+		if size = size<<4 | digit; size > 1<<30 {
+			return 0, false
+		}
+	}
+	return size, len(line) > 0
 }
 
 // begin notes a request.
-func (p *pairing) begin(c *connection, head *messageHead, offset uint32, startNs uint64) {
-	if c.unsure && !c.pipelines {
-		c.unsure = false // who sends one request at a time sends none before it has the response to the last
+func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uint32, startNs uint64) {
+	if responses := c.responseStream(); c.answered() && responses.phase == inBody {
+		p.finish(c, responses, responses.at, responses.lastNs, m)
+	}
+	if c.suspect {
+		p.suspected(c) // a response would have come before the next request
+	}
+	doubt := c.doubts()
+	p.countMissing(c)
+	if responses := c.responseStream(); len(c.pending) == 0 {
+		// It may go on with a response to nothing that is known, whose framing cannot be trusted.
+		responses.phase, responses.boundary, responses.gapped = betweenMessages, responses.at, false
+	}
+	if c.unsure {
+		if c.responses != 1 || c.missing > 0 || c.lossy {
+			c.turns = 0
+		} else if c.turns++; c.turns >= alternations {
+			c.unsure, c.pipelines, c.turns, doubt = false, false, 0, false
+		}
+	}
+	c.missing, c.unpaired, c.responses, c.lossy, c.loose = 0, 0, 0, false, false
+	if c.unsure {
+		return
 	}
 	if len(c.pending) >= maxPending {
-		p.drops[dropPendingFull]++
+		p.drops[dropPendingFull] += uint64(len(c.pending)) + 1
+		p.forget(c)
 		c.tunnel = true
 		return
 	}
 	r := &p.request
 	owner, selected := p.identify(head, c.role)
+	c.host = reuse(c.host, r.Host)
+	c.userAgent = reuse(c.userAgent, r.UserAgent)
 	c.pending = append(c.pending, pendingExchange{
 		Exchange: Exchange{
 			Role:              c.role,
@@ -378,8 +806,8 @@ func (p *pairing) begin(c *connection, head *messageHead, offset uint32, startNs
 			StartNs:           startNs,
 			Method:            internMethod(r.Method),
 			Target:            string(r.Target),
-			Host:              string(r.Host),
-			UserAgent:         string(r.UserAgent),
+			Host:              c.host,
+			UserAgent:         c.userAgent,
 			TraceParent:       string(r.TraceParent),
 			TraceState:        string(r.TraceState),
 			MinorVersion:      r.Minor,
@@ -391,6 +819,7 @@ func (p *pairing) begin(c *connection, head *messageHead, offset uint32, startNs
 			RequestOffset:     offset,
 		},
 		selected: selected,
+		doubt:    doubt,
 	})
 	e := &c.pending[len(c.pending)-1]
 	switch r.Framing {
@@ -398,9 +827,6 @@ func (p *pairing) begin(c *connection, head *messageHead, offset uint32, startNs
 		e.RequestBodyBytes = 0
 	case http1.FramingLength:
 		e.RequestBodyBytes = r.ContentLength
-	}
-	if len(c.pending) > 1 {
-		c.pipelines = true
 	}
 	key := exchangeKey{e.FlowID, e.RequestOffset}
 	switch {
@@ -412,17 +838,57 @@ func (p *pairing) begin(c *connection, head *messageHead, offset uint32, startNs
 	}
 }
 
-// answer notes the first bytes of a response. It says false where that is the response to nothing that is known.
-func (p *pairing) answer(c *connection, startNs uint64) bool {
-	c.answering = false
-	if len(c.pending) == 0 || c.unsure {
-		p.drops[dropUnpaired]++
-		return true // its body is followed all the same
+// countMissing counts the requests that were not seen, and whose responses were not either.
+func (p *pairing) countMissing(c *connection) {
+	if c.missing > c.unpaired {
+		p.drops[dropGap] += uint64(c.missing - c.unpaired)
 	}
+}
+
+// doubts says whether responses to requests that were not seen may come before the one to the request that begins.
+func (c *connection) doubts() bool {
+	if len(c.pending) > 0 {
+		return c.missing > 0 || c.loose
+	}
+	// With one request at a time, those were answered. That was seen, or lost as well.
+	return c.missing > c.unpaired && !c.lossy
+}
+
+// reuse gives the text of b, which is mostly what it was before.
+func reuse(before string, b []byte) string {
+	if before == string(b) { // no allocation
+		return before
+	}
+	return string(b)
+}
+
+// answer notes the first bytes of a response.
+func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs uint64) {
 	r := &p.response
-	if r.Status < 200 && r.Status != 101 {
-		return true // an interim response: the final one comes
+	if r.Status == 101 {
+		c.tunnel = true
+	} else if r.Status < 200 {
+		return // an interim response: the final one comes
 	}
+	c.answering = false
+	c.responses++
+	if len(c.pending) == 0 && c.requestStream().phase == inHead && !c.lossy {
+		p.beginPartial(c, m, head) // refused before it was whole
+	}
+	switch {
+	case len(c.pending) > 0 && c.pending[0].doubt:
+		// Nothing of the responses was lost. So there were requests before the last one was answered.
+		p.suspected(c)
+	case len(c.pending) > 1 && !c.fresh && !c.proved:
+		// The connection was joined midway, and these may be parts of the body of a request that was not seen.
+		p.lose(c, 0)
+	}
+	if len(c.pending) == 0 {
+		p.drops[dropUnpaired]++
+		c.unpaired++
+		return // its body is followed all the same
+	}
+	c.pipelines = c.pipelines || len(c.pending) > 1
 	c.answering = true
 	e := &c.pending[0]
 	e.ResponseNs = startNs
@@ -433,16 +899,27 @@ func (p *pairing) answer(c *connection, startNs uint64) bool {
 	case http1.FramingLength:
 		e.ResponseBodyBytes = r.ContentLength
 	}
-	if r.Status == 101 || e.Method == "CONNECT" && r.Status/100 == 2 {
+	if e.Method == "CONNECT" && r.Status/100 == 2 {
 		c.tunnel = true
 	}
-	return true
 }
 
-// finish ends the message of a stream.
-func (p *pairing) finish(c *connection, s *stream, m *message, atNs uint64) {
-	s.phase = betweenMessages
-	if s == c.requests() {
+// beginPartial notes a request with what is there of its head.
+func (p *pairing) beginPartial(c *connection, m *message, head *messageHead) {
+	s := c.requestStream()
+	if p.request.Parse(s.head) != http1.Partial {
+		return
+	}
+	s.phase, s.framing, s.lastNs = inBody, http1.FramingUnknown, s.headNs
+	p.begin(c, m, head, s.headStart, s.headNs)
+	s.head, s.source = nil, nil
+}
+
+// finish ends the message of a stream at the offset. m is the call that tells so.
+func (p *pairing) finish(c *connection, s *stream, at uint32, atNs uint64, m *message) {
+	gapped := s.gapped
+	s.phase, s.boundary, s.gapped = betweenMessages, at, false
+	if s == c.requestStream() {
 		if len(c.pending) > 0 {
 			c.pending[len(c.pending)-1].requestDone = true
 		}
@@ -451,10 +928,15 @@ func (p *pairing) finish(c *connection, s *stream, m *message, atNs uint64) {
 	if !c.answering {
 		return
 	}
-	c.answering = false
-	e := &c.pending[0]
-	e.EndNs = atNs
+	c.pending[0].EndNs = atNs
 	p.complete(c, m)
+	if gapped && len(c.pending) > 0 {
+		p.suspected(c)
+	}
+	if c.tunnel && len(c.pending) > 0 {
+		p.drops[dropMalformed] += uint64(len(c.pending))
+		p.forget(c)
+	}
 }
 
 // complete hands over the exchange that is first in line.
@@ -464,30 +946,38 @@ func (p *pairing) complete(c *connection, m *message) {
 		e.RequestBodyBytes = -1
 	}
 	e.SRTTUs, e.Retransmits = m.SrttUs, m.Retransmits
+	c.answering, c.proved = false, true
 	if e.selected {
 		if c.role == RoleClient {
 			delete(p.clients, exchangeKey{e.FlowID, e.RequestOffset})
 		}
 		p.emit(&e.Exchange)
 	}
-	c.pending = c.pending[:copy(c.pending, c.pending[1:])]
+	last := copy(c.pending, c.pending[1:])
+	clear(c.pending[last:])
+	c.pending = c.pending[:last]
+	if last == 0 && cap(c.pending) > keptPending {
+		c.pending = nil
+	}
 }
 
 // end ends what is left of a connection.
 func (p *pairing) end(c *connection, m *message) {
-	responses := &c.streams[bpfMessageDirectionMESSAGE_SENT]
-	if c.role == RoleClient {
-		responses = &c.streams[bpfMessageDirectionMESSAGE_RECEIVED]
+	p.countMissing(c)
+	s := c.responseStream()
+	if s.phase == inHead && len(c.pending) > 0 {
+		p.endPartial(c, s)
+	} else if c.answering && s.mayHaveEnded(m) {
+		p.finish(c, s, s.at, s.lastNs, m)
 	}
-	if c.answering && (responses.framing == http1.FramingClose || responses.framing == http1.FramingUnknown) {
-		p.finish(c, responses, m, responses.lastNs)
+	if !c.pipelines && len(c.pending) > 1 {
+		// Who sends one request at a time had the responses to the first ones.
+		p.drops[dropGap] += uint64(len(c.pending) - 1)
+		p.unlist(c, c.pending[:len(c.pending)-1])
+		c.pending = c.pending[len(c.pending)-1:]
 	}
 	for len(c.pending) > 0 {
 		e := &c.pending[0]
-		if c.unsure {
-			p.forget(c)
-			break
-		}
 		e.EndNs = m.TimeNs
 		e.ErrorType = m.errorType()
 		e.ResponseBodyBytes = -1
@@ -495,37 +985,107 @@ func (p *pairing) end(c *connection, m *message) {
 	}
 }
 
-// lose takes note of messages that are missing: what waits cannot be paired with certainty any more.
-func (p *pairing) lose(c *connection, s *stream) {
-	s.phase, s.known = betweenMessages, false
-	p.drops[dropGap] += uint64(len(c.pending))
-	p.forget(c)
-	c.unsure = true
+// endPartial notes what there is of a response whose head was not whole when the connection ended.
+func (p *pairing) endPartial(c *connection, s *stream) {
+	if p.response.Parse(s.head, nil) == http1.Partial && p.response.Status >= 200 && !c.pending[0].doubt {
+		c.pending[0].ResponseNs = s.headNs
+		c.pending[0].Status = p.response.Status
+	}
 }
 
-// hidden takes note of a message that begins where nothing was captured.
-func (p *pairing) hidden(c *connection, s *stream) {
-	p.drops[dropHiddenHead]++
-	p.lose(c, s)
-	if s == c.requests() {
+// mayHaveEnded says whether a body may be whole though nothing told its end. end is that of the connection, nil: it goes
+// on.
+func (s *stream) mayHaveEnded(end *message) bool {
+	switch s.framing {
+	case http1.FramingClose:
+		return end != nil && end.Error == 0
+	case http1.FramingChunked:
+		return s.tail == 0 || s.gapped || s.tail>>32 == blankLine
+	case http1.FramingUnknown:
+		return true
+	}
+	return false
+}
+
+// miss takes note of a message that was not seen, or not understood. explained is how many requests can wait then on a
+// connection that has one at a time.
+func (p *pairing) miss(c *connection, s *stream, explained int) {
+	s.phase = betweenMessages
+	if s == c.responseStream() {
+		p.lose(c, explained)
+		return
+	}
+	if !s.stray {
+		s.stray = true
+		c.missing++
+	}
+}
+
+// lose takes note of responses that were lost: what waits cannot be paired with certainty any more.
+func (p *pairing) lose(c *connection, explained int) {
+	c.lossy = true
+	if len(c.pending) >= max(explained, 1) {
 		c.pipelines = true
 	}
+	c.unsure = c.unsure || c.pipelines
+	p.drops[dropGap] += uint64(len(c.pending))
+	p.forget(c)
 }
 
-func (p *pairing) forget(c *connection) {
-	if c.role == RoleClient {
-		for i := range c.pending {
-			delete(p.clients, exchangeKey{c.pending[i].FlowID, c.pending[i].RequestOffset})
-		}
+// suspected takes note that several requests are under way, while messages were lost.
+func (p *pairing) suspected(c *connection) {
+	c.pipelines, c.suspect = true, false
+	p.lose(c, 0)
+}
+
+// hide takes note of messages that begin where nothing was captured, after others of the same call.
+func (p *pairing) hide(c *connection, s *stream, m *call) {
+	s.phase = betweenMessages
+	if m.length < shortCall && len(m.data) == 0 {
+		s.boundary = m.offset
+		return
 	}
+	s.boundary = m.end()
+	p.drops[dropHiddenHead]++
+	if s == c.requestStream() {
+		c.pipelines = true
+		p.miss(c, s, 0)
+	} else {
+		p.lose(c, 1)
+	}
+}
+
+// forget drops the requests that wait.
+func (p *pairing) forget(c *connection) {
+	p.unlist(c, c.pending)
+	clear(c.pending)
 	c.pending = c.pending[:0]
+	if cap(c.pending) > keptPending {
+		c.pending = nil
+	}
 	c.answering = false
+}
+
+// unlist takes exchanges of a client off those that a server may look for.
+func (p *pairing) unlist(c *connection, pending []pendingExchange) {
+	if c.role != RoleClient {
+		return
+	}
+	for i := range pending {
+		delete(p.clients, exchangeKey{pending[i].FlowID, pending[i].RequestOffset})
+	}
 }
 
 // sweep forgets connections of which nothing was heard for long: their end was lost.
 func (p *pairing) sweep(nowNs uint64) {
 	for cookie, c := range p.connections {
-		if len(c.pending) == 0 && nowNs > c.lastNs && nowNs-c.lastNs > uint64(idleConnection) {
+		limit := idleConnection
+		if len(c.pending) > 0 {
+			limit = idleRequest
+		}
+		if nowNs > c.lastNs && nowNs-c.lastNs > uint64(limit) {
+			p.drops[dropGap] += uint64(len(c.pending))
+			p.forget(c)
 			delete(p.connections, cookie)
 		}
 	}

@@ -3,6 +3,7 @@
 package http
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -49,12 +50,10 @@ func decode(sample []byte) (m *message, head *messageHead, data []byte, err erro
 
 func (m *message) kind() bpfMessageKind { return bpfMessageKind(m.Kind) }
 
-// tailBytes are the last bytes of the call that were not captured, of at most eight.
-func (m *message) tailBytes() (tail [8]byte) {
-	for i := range tail {
-		tail[i] = byte(m.Tail >> (8 * i))
-	}
-	return tail
+// tailBytes are the bytes of message.Tail in the order of the stream.
+func tailBytes(tail uint64) (bytes [8]byte) {
+	binary.LittleEndian.PutUint64(bytes[:], tail)
+	return bytes
 }
 
 func (h *messageHead) local() netip.AddrPort {

@@ -1,0 +1,212 @@
+//go:build linux
+
+package http
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// programVariable makes the test binary a program that the probe observes: it does not observe its own process.
+const programVariable = "EBPFRECEIVER_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(programVariable) {
+	case "":
+		goleak.VerifyTestMain(m)
+	case "serve":
+		exit(serveMain(os.Args[1], os.Args[2]))
+	case "fetch":
+		exit(fetchMain())
+	}
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// record is what a program says of an exchange, or of itself where it has a Port.
+type record struct {
+	Port     int    `json:"port,omitempty"`
+	Method   string `json:"method,omitempty"`
+	Path     string `json:"path,omitempty"`
+	Status   int    `json:"status,omitempty"`
+	Received int64  `json:"received"` // of the body
+	Sent     int64  `json:"sent"`
+	Ns       int64  `json:"ns,omitempty"`
+	Error    string `json:"error,omitempty"`
+}
+
+// records writes what a program has to say.
+type records struct {
+	mutex   sync.Mutex
+	encoder *json.Encoder
+}
+
+func (r *records) say(what record) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	if r.encoder == nil {
+		r.encoder = json.NewEncoder(os.Stdout)
+	}
+	_ = r.encoder.Encode(what)
+}
+
+// serveMain is a server that answers as the query of a request says: status, size of the body, chunked or not, and how
+// much of it, and which delay before.
+func serveMain(network, address string) error {
+	listener, err := net.Listen(network, address)
+	if err != nil {
+		return err
+	}
+	var out records
+	out.say(record{Port: listener.Addr().(*net.TCPAddr).Port})
+	piece := make([]byte, 64<<10)
+	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		received, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			return
+		}
+		number := func(name string, otherwise int) int {
+			if value, err := strconv.Atoi(r.URL.Query().Get(name)); err == nil {
+				return value
+			}
+			return otherwise
+		}
+		status, size := number("status", 200), number("size", 0)
+		time.Sleep(time.Duration(number("ms", 0)) * time.Millisecond)
+		bodiless := status == http.StatusNoContent || status == http.StatusNotModified
+		if number("chunked", 0) == 0 && !bodiless {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+		}
+		w.WriteHeader(status)
+		sent := 0
+		if r.Method != http.MethodHead && !bodiless {
+			if number("chunked", 0) > 0 {
+				w.(http.Flusher).Flush()
+			}
+			if number("once", 0) > 0 {
+				piece = make([]byte, size)
+			}
+			for sent < size && number("stop", size) > sent {
+				n, err := w.Write(piece[:min(len(piece), size-sent)])
+				sent += n
+				if err != nil {
+					break
+				}
+			}
+			if sent < size {
+				w.(http.Flusher).Flush()
+				out.say(record{Path: r.URL.Path, Sent: int64(sent)})
+				select {} // until the process is killed
+			}
+		}
+		out.say(record{
+			Method: r.Method, Path: r.URL.Path, Status: status, Received: received, Sent: int64(sent),
+			Ns: int64(time.Since(start)),
+		})
+	}))
+}
+
+// plan is what a client is to do.
+type plan struct {
+	AtOnce    int
+	KeepAlive bool
+	Requests  []planned
+}
+
+type planned struct {
+	Method, URL string
+	Size        int
+	Chunked     bool
+	Headers     map[string]string
+}
+
+// fetchMain is a client that follows the plan on its input, and tells of each request in any order.
+func fetchMain() error {
+	var p plan
+	if err := json.NewDecoder(os.Stdin).Decode(&p); err != nil {
+		return err
+	}
+	client := &http.Client{
+		Transport: &http.Transport{
+			DisableCompression: true, DisableKeepAlives: !p.KeepAlive,
+			MaxIdleConnsPerHost: p.AtOnce, MaxConnsPerHost: p.AtOnce,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	var (
+		out   records
+		group sync.WaitGroup
+	)
+	requests := make(chan planned)
+	for range p.AtOnce {
+		group.Go(func() {
+			for r := range requests {
+				out.say(r.fetch(client))
+			}
+		})
+	}
+	for _, r := range p.Requests {
+		requests <- r
+	}
+	close(requests)
+	group.Wait()
+	return nil
+}
+
+func (p planned) fetch(client *http.Client) record {
+	var body io.Reader
+	if p.Size > 0 || p.Chunked {
+		body = io.LimitReader(letters{}, int64(p.Size))
+	}
+	request, err := http.NewRequest(p.Method, p.URL, body)
+	if err != nil {
+		return record{Error: err.Error()}
+	}
+	request.ContentLength = int64(p.Size)
+	if p.Chunked {
+		request.ContentLength = -1
+	}
+	for name, value := range p.Headers {
+		request.Header.Set(name, value)
+	}
+	told := record{Method: p.Method, Path: request.URL.Path, Sent: int64(p.Size)}
+	start := time.Now()
+	response, err := client.Do(request)
+	if err != nil {
+		told.Error = err.Error()
+		return told
+	}
+	defer response.Body.Close()
+	told.Status = response.StatusCode
+	if told.Received, err = io.Copy(io.Discard, response.Body); err != nil {
+		told.Error = err.Error()
+	}
+	told.Ns = int64(time.Since(start))
+	return told
+}
+
+// letters is a text without end.
+type letters struct{}
+
+func (letters) Read(b []byte) (int, error) {
+	copy(b, strings.Repeat("x", len(b)))
+	return len(b), nil
+}
