@@ -525,8 +525,6 @@ static __always_inline bool begins_head(struct http_socket *socket, __u8 directi
 	__u32 kept = socket->prefix_length[direction] & 7;
 
 	socket->prefix_length[direction] = 0;
-	if (few == sizeof(first) && looks_like_head(first))
-		return true;
 	if (kept && few && socket->prefix_end[direction] == offset) {
 		__u64 whole = socket->prefix[direction] | first << kept * 8;
 
@@ -542,6 +540,8 @@ static __always_inline bool begins_head(struct http_socket *socket, __u8 directi
 			few += kept;
 		}
 	}
+	if (few == sizeof(first) && looks_like_head(first))
+		return true;
 	if (few && few < sizeof(first) && may_begin_head(first, few)) {
 		socket->prefix[direction] = first;
 		socket->prefix_length[direction] = few;

@@ -19,9 +19,6 @@ const (
 	keptPending = 8
 	// idleConnection is how long a connection without requests is remembered, and idleRequest one whose requests wait.
 	idleConnection, idleRequest = 5 * time.Minute, time.Hour
-	// toldAgainBytes is more than the kernel takes from a process at once: a call that sends more is told of again, with
-	// what is left of it. It is the largest that a segment can be (BIG TCP).
-	toldAgainBytes = 512 << 10
 	// smallestHead is less than any whole message has.
 	smallestHead = 16
 	// shortCall is more than the kernel keeps of a receive, to put it before the next.
@@ -112,11 +109,12 @@ type stream struct {
 	seen  bool   // there was a message, so at is known
 	at    uint32 // where the bytes end that were told of
 
-	// The last call, if it was short: its bytes may be the first ones of a head, of which the next call tells as a whole.
+	// The last calls, if they were short: their bytes may be the first ones of a head, of which the next call tells as a
+	// whole.
 	short   bool
 	shortAt uint32
 	shortNs uint64
-	// tail and lastNs before it.
+	// tail and lastNs before them.
 	tailBefore, lastNsBefore uint64
 
 	// Between messages: where the next one begins. Up to at there may be a few bytes of it.
@@ -312,21 +310,9 @@ func (p *pairing) place(c *connection, s *stream, m *call) bool {
 	case int32(m.end()-s.at) > 0:
 		m.skip(uint32(-ahead))
 	default:
-		p.toldAgain(c, s, m)
-		return false
+		return false // the kernel goes on with a call
 	}
 	return true
-}
-
-// toldAgain looks at a call that was told of before: the kernel goes on with it.
-func (p *pairing) toldAgain(c *connection, s *stream, m *call) {
-	if s.phase != inBody {
-		return
-	}
-	s.lastNs = m.TimeNs
-	if s.framing == http1.FramingLength && s.left == 0 && s.at-m.offset <= toldAgainBytes {
-		p.finish(c, s, s.at, m.TimeNs, m.message)
-	}
 }
 
 // follow goes on in a stream with a call.
@@ -337,7 +323,8 @@ func (p *pairing) follow(c *connection, s *stream, m *call) {
 	} else if s.phase == betweenMessages || p.body(c, s, m) {
 		p.between(c, s, m)
 	}
-	if s.short = end-m.Offset < shortCall; s.short {
+	before := s.short && s.shortAt == m.Offset // it is told of together with calls before it
+	if s.short = end-m.Offset < shortCall; s.short && !before {
 		s.shortAt, s.shortNs, s.tailBefore, s.lastNsBefore = m.Offset, m.TimeNs, tail, lastNs
 	}
 	s.at = end
@@ -424,21 +411,11 @@ func (p *pairing) body(c *connection, s *stream, m *call) bool {
 		return false
 	}
 	rest := uint32(s.left)
-	if m.isToldAgain(rest) {
-		s.left = 0
-		return false
-	}
 	s.left = 0
 	p.finish(c, s, m.offset+rest, m.TimeNs, m.message)
 	m.skip(rest)
 	m.inner = true
 	return m.length > 0
-}
-
-// isToldAgain says whether length bytes that end a call are too many for the kernel to be told of once.
-func (m *call) isToldAgain(length uint32) bool {
-	sent := bpfMessageDirection(m.Direction) == bpfMessageDirectionMESSAGE_SENT
-	return sent && length == m.length && length > toldAgainBytes
 }
 
 // openBody accounts for a call in a body that does not tell its length first.
@@ -614,9 +591,6 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 			}
 			length := uint32(s.left)
 			s.left = 0
-			if m.isToldAgain(length) {
-				return
-			}
 			p.finish(c, s, m.offset+length, m.TimeNs, m.message)
 			m.skip(length)
 		case http1.FramingChunked:
@@ -682,7 +656,7 @@ func (m *call) known() (bytes []byte, whole bool) {
 	if m.Length >= 8 {
 		return tail[:], false
 	}
-	return tail[:min(m.length, m.Length)], m.length == m.Length
+	return tail[m.Length-min(m.length, m.Length) : m.Length], true
 }
 
 // finishChunked ends a message with a call that ends a chunked body.

@@ -27,7 +27,7 @@ type step struct {
 	end    bool
 	error  int32
 
-	oneFirst bool  // the receiver takes one byte first
+	pieces   int   // so many bytes come first, one by one
 	again    []int // places in the call at which the kernel tells of it again, when sent
 	vectored bool  // the last bytes are in memory that the kernel side does not look at
 }
@@ -38,7 +38,8 @@ func closing() step             { return step{end: true} }
 func failing(number int32) step { return step{end: true, error: number} }
 
 func (s step) sized(length int) step    { s.length = length; return s }
-func (s step) byteFirst() step          { s.oneFirst = true; return s }
+func (s step) byteFirst() step          { s.pieces = 1; return s }
+func (s step) inPieces(count int) step  { s.pieces = count; return s }
 func (s step) toldAgain(at ...int) step { s.again = at; return s }
 func (s step) inVectors() step          { s.vectored = true; return s }
 
@@ -57,10 +58,13 @@ type wire struct {
 	nowNs     uint64
 	offsets   [2]uint32
 	messages  []told
+	// noShortTails leaves out the bytes of calls that are shorter than a tail.
+	noShortTails bool
 
-	known       bool // the kernel side remembers the socket
+	recognized  bool // the kernel side remembers the socket, and has seen a head
 	captureLeft [2]int
-	prefix      string
+	prefix      [2]string
+	prefixEnd   [2]uint32
 }
 
 // stepNs is the time between two calls.
@@ -85,12 +89,12 @@ func (w *wire) play(steps ...step) *wire {
 	for _, s := range steps {
 		w.nowNs += stepNs
 		if s.end {
-			if w.known {
+			if w.recognized {
 				w.messages = append(w.messages, told{message: message{
 					TimeNs: w.nowNs, Cookie: w.cookie, Kind: uint8(bpfMessageKindMESSAGE_END), Error: s.error,
 				}})
 			}
-			w.known = false
+			w.recognized = false
 			continue
 		}
 		length := max(s.length, len(s.text))
@@ -100,73 +104,94 @@ func (w *wire) play(steps ...step) *wire {
 		}
 		start := w.offsets[direction]
 		w.offsets[direction] += uint32(length)
+		for i := range s.pieces {
+			w.call(direction, s.text[i:i+1], 1, start+uint32(i), false)
+			w.nowNs++
+		}
+		w.call(direction, s.text[s.pieces:], length-s.pieces, start+uint32(s.pieces), s.vectored)
 		if direction == bpfMessageDirectionMESSAGE_RECEIVED {
-			if s.oneFirst {
-				w.call(direction, s.text[:1], 1, start, false)
-				w.nowNs++
-				w.call(direction, s.text[1:], length-1, start+1, s.vectored)
-				continue
-			}
-			w.call(direction, s.text, length, start, s.vectored)
 			continue
 		}
-		w.call(direction, s.text, length, start, s.vectored)
-		for _, at := range s.again {
+		for _, at := range s.again { // in ways that the kernel side leaves out since it knows what it told of
 			w.nowNs++
+			prefixes := w.prefix
 			w.call(direction, s.text[min(at, len(s.text)):], length-at, start+uint32(at), s.vectored)
+			w.prefix = prefixes
 		}
 	}
 	return w
 }
 
-// call is transferred of bpf/http.bpf.c. Bytes beyond text are all x.
-func (w *wire) call(direction bpfMessageDirection, text string, length int, offset uint32, vectored bool) {
-	prefix := ""
-	if !w.known && !looksLikeHead(text) {
-		return
+// begins is begins_head of bpf/http.bpf.c.
+func (w *wire) begins(direction bpfMessageDirection, text string, offset uint32) (head bool, prefix string) {
+	kept := w.prefix[direction]
+	w.prefix[direction] = ""
+	if looksLikeHead(text) {
+		return true, ""
 	}
-	w.known = true
-	begins := looksLikeHead(text)
-	if direction == bpfMessageDirectionMESSAGE_RECEIVED {
-		before := w.prefix
-		w.prefix = ""
-		if length < 8 {
-			w.prefix = text
-		} else if before != "" && looksLikeHead(before+text) {
-			begins, prefix = true, before
+	if whole := kept + text; kept != "" && w.prefixEnd[direction] == offset {
+		if len(whole) >= 8 {
+			if looksLikeHead(whole) {
+				return true, kept
+			}
+		} else if mayBeginHead(whole) {
+			prefix, text, offset = kept, whole, offset-uint32(len(kept))
 		}
 	}
+	if len(text) < 8 && mayBeginHead(text) {
+		w.prefix[direction], w.prefixEnd[direction] = text, offset+uint32(len(text))
+	}
+	return false, prefix
+}
+
+// call is transferred of bpf/http.bpf.c. Bytes beyond text are all x.
+func (w *wire) call(direction bpfMessageDirection, text string, length int, offset uint32, vectored bool) {
+	head, prefix := w.begins(direction, text, offset)
+	if head {
+		w.recognized = true
+	}
+	if !w.recognized {
+		return
+	}
+	whole := prefix + text + strings.Repeat("x", min(length-len(text), 8192))
 	m := message{
 		TimeNs: w.nowNs, Cookie: w.cookie, Offset: offset - uint32(len(prefix)), Length: uint32(length + len(prefix)),
 		Kind: uint8(bpfMessageKindMESSAGE_DATA), Direction: uint8(direction), SrttUs: 50, Retransmits: 2,
 	}
 	limit := w.captureLeft[direction]
-	if begins {
+	if head {
 		m.Kind = uint8(bpfMessageKindMESSAGE_HEAD)
 		limit = w.headBytes
 	}
-	whole := prefix + text + strings.Repeat("x", min(length-len(text), 8192))
-	tail := uint64(0)
-	if length >= 8 && !vectored {
-		last := text + strings.Repeat("x", min(length-len(text), 8))
-		for i := range 8 {
-			tail |= uint64(last[len(last)-8+i]) << (8 * i)
+	if !vectored && !(m.Length < 8 && w.noShortTails) {
+		for i, b := range []byte(whole[max(0, len(whole)-8):]) {
+			m.Tail |= uint64(b) << (8 * i)
 		}
 	}
 	if limit == 0 {
-		m.Tail = tail
 		w.messages = append(w.messages, told{message: m})
 		return
 	}
 	data := whole[:min(limit, len(whole))]
 	m.Captured = uint16(len(data))
 	w.captureLeft[direction] = 0
-	if len(data) < int(m.Length) {
-		m.Tail = tail
-	} else if len(data) < limit && !strings.HasSuffix(data, "\r\n\r\n") {
+	if len(data) == int(m.Length) && len(data) < limit && !strings.HasSuffix(data, "\r\n\r\n") {
 		w.captureLeft[direction] = limit - len(data)
 	}
 	w.messages = append(w.messages, told{message: m, head: w.describe(), data: []byte(data)})
+}
+
+// mayBeginHead is may_begin_head of bpf/http.bpf.c.
+func mayBeginHead(text string) bool {
+	for _, start := range []string{
+		"HTTP/1.", "GET ", "PUT ", "POST ", "HEAD ", "PATCH ", "TRACE ", "DELETE ", "OPTIONS", "CONNECT",
+	} {
+		size := min(len(start), len(text))
+		if text[:size] == start[:size] {
+			return text != ""
+		}
+	}
+	return false
 }
 
 // looksLikeHead is looks_like_head of bpf/http.bpf.c.
@@ -295,6 +320,15 @@ func TestPairing(t *testing.T) {
 		}, []string{"GET /a 200 0 5", "GET /b 200 0 1", "POST /c 204 9 0"}, nil},
 
 		// Pipelining.
+		{"heads in small pieces", []step{
+			request(get("/a")).inPieces(3), response(ok(5) + "hello").inPieces(7), request(post("/b", 1) + "x").inPieces(4),
+			response(noContent).inPieces(5), request(get("/c")).inPieces(6), response(ok(0)).inPieces(2),
+		}, []string{"GET /a 200 0 5", "POST /b 204 1 0", "GET /c 200 0 0"}, nil},
+		{"small pieces after a chunked body whose end was not seen", []step{
+			request(postChunked("/a")), request(chunk(xs(2000)) + lastChunk).inVectors(),
+			response(okChunked), response(chunk(xs(2000)) + lastChunk).inVectors(),
+			request(get("/b")).inPieces(3), response(noContent).inPieces(3),
+		}, []string{"POST /a 200 -1 -1", "GET /b 204 0 0"}, nil},
 		{"several requests in a call", []step{
 			request(get("/a") + get("/b") + get("/c")), response(status(201, 1) + "x"), response(status(202, 0)),
 			response(status(203, 2) + "xx"),
@@ -593,8 +627,9 @@ func TestPairing(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			bothEnds(t, func(t *testing.T, role Role) {
-				for _, start := range []uint32{0, 77, math.MaxUint32 - 20, math.MaxUint32 - 300} {
+				for i, start := range []uint32{0, 77, math.MaxUint32 - 20, math.MaxUint32 - 300} {
 					w := newWire(role)
+					w.noShortTails = i%2 == 0
 					w.offsets = [2]uint32{start, start}
 					before := []string{}
 					if start != 0 {
@@ -709,10 +744,7 @@ func TestPairingDetails(t *testing.T) {
 			FlowID: 77<<32 | 80, SRTTUs: 50, Retransmits: 2,
 		}
 		assert.Equal(t, want, o.exchanges[0])
-		late := uint64(0)
-		if role == RoleServer {
-			late = 1 // the rest of the request was read after its first byte
-		}
+		const late = 1 // the rest of the request comes after its first byte
 		want = Exchange{
 			Role: role, StartNs: 4000, ResponseNs: 5000 + late, EndNs: 5000 + late, Method: "GET", Target: "/b", Host: "a",
 			MinorVersion: 1, Status: 200, ResponseBodyBytes: 5, Local: local, Peer: peer,
@@ -771,18 +803,6 @@ func TestPairingTimes(t *testing.T) {
 	o := newObserver(10).take(w.messages[:2]...).take(w.messages[3:]...)
 	assert.Equal(t, []string{"GET /a 200 0 10", "GET /b 200 0 0"}, o.lines())
 	assert.Equal(t, uint64(2000), o.exchanges[0].EndNs)
-
-	// A large response is written when the kernel has taken the last of it, not when it is given the first.
-	body := 2000000
-	steps := []step{
-		request(get("/a")), response(ok(body)).sized(len(ok(body))+body).toldAgain(700000, 1400000, 1900000),
-	}
-	o = newObserver(10).take(newWire(RoleServer).play(steps...).messages...)
-	require.Len(t, o.exchanges, 1)
-	assert.Equal(t, uint64(2003), o.exchanges[0].EndNs, "the first time when less is left than a segment")
-	w = newWire(RoleServer).play(steps...)
-	cut := newObserver(10).take(w.messages[:3]...).take(newWire(RoleServer).play(steps[0], closing()).messages[1])
-	assert.Equal(t, []string{"GET /a 200 0 -1 connection_closed"}, cut.lines(), "the kernel never took the rest")
 }
 
 // TestPairingBothEnds pairs the messages of the two ends of a connection that are seen by one receiver.
@@ -864,7 +884,7 @@ func lossScripts() map[string][]step {
 	})
 	alternate("a byte first", func(code int) []step {
 		first := request(get(target(code)))
-		first.oneFirst = code > 210 // before, the kernel side does not know the socket
+		first.pieces = code % 4
 		return []step{first, response(status(code, 4) + "abcd").byteFirst()}
 	})
 	alternate("HEAD", func(code int) []step {
@@ -1198,7 +1218,7 @@ func (s *script) calls(client bool, head, body string, fresh bool) {
 		add(body[size:])
 	}
 	if !fresh && s.random.IntN(3) == 0 {
-		s.steps[from].oneFirst = true
+		s.steps[from].pieces = 1 + s.random.IntN(6)
 	}
 	for i := from; i < len(s.steps); i++ {
 		if s.random.IntN(4) == 0 {
@@ -1289,6 +1309,7 @@ func checkScript(t *testing.T, seed uint64) {
 		if random.IntN(2) == 0 {
 			w.headBytes = 128 + random.IntN(1000)
 		}
+		w.noShortTails = random.IntN(2) == 0
 		start := []uint32{0, math.MaxUint32 - uint32(random.IntN(5000))}[random.IntN(2)]
 		w.offsets = [2]uint32{start, start}
 		want := s.want
