@@ -7,9 +7,11 @@
 
 Port 0 chooses one. On its output are JSON lines: where it listens, and what each connection carried by its own count.
 """
+import ctypes
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -43,11 +45,17 @@ def serve(host, port, workers):
     report("listening", local_port=listener.getsockname()[1])
     for _ in range(workers):
         if os.fork() == 0:
+            end_with_parent()
             accept(listener)
     if workers:
         while True:
             os.wait()
     accept(listener)
+
+
+def end_with_parent():
+    PR_SET_PDEATHSIG = 1  # include/uapi/linux/prctl.h
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def accept(listener):
