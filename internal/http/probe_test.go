@@ -393,9 +393,7 @@ func fetchGo(t *testing.T, p plan) map[string]record {
 
 func startPython(t *testing.T, arguments ...string) *program {
 	t.Helper()
-	if python() == "" {
-		t.Skip("there is no python3")
-	}
+	require.NotEmpty(t, python(), "there is no python3: apt install python3")
 	arguments[0] = filepath.Join("testdata", "programs", arguments[0])
 	return start(t, nil, append([]string{python(), "-u"}, arguments...)...)
 }
@@ -412,9 +410,7 @@ func at(port int, path string) string { return fmt.Sprintf("http://127.0.0.1:%d%
 func curl(t *testing.T, arguments ...string) record {
 	t.Helper()
 	path, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("there is no curl")
-	}
+	require.NoError(t, err, "apt install curl")
 	output, err := exec.Command(path, append([]string{
 		"-s", "--noproxy", "*", "-o", os.DevNull, "-w", "%{method} %{http_code} %{size_upload} %{size_download} %{time_total} %{time_connect}",
 	}, arguments...)...).Output()
@@ -516,9 +512,7 @@ type nginx struct {
 func startNginx(t *testing.T, upstream int) *nginx {
 	t.Helper()
 	path, err := exec.LookPath("nginx")
-	if err != nil {
-		t.Skip("there is no nginx")
-	}
+	require.NoError(t, err, "apt install nginx-light")
 	directory := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(directory, "large"), make([]byte, large), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(directory, "small"), make([]byte, 100), 0o644))
@@ -793,9 +787,8 @@ func TestLongHead(t *testing.T) {
 }
 
 func TestNodeToNode(t *testing.T) {
-	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("there is no node")
-	}
+	_, err := exec.LookPath("node")
+	require.NoError(t, err, "apt install nodejs")
 	o := observe(t)
 	script := filepath.Join("testdata", "programs", "library.js")
 	server := start(t, nil, "node", script, "serve")
