@@ -594,7 +594,7 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 			p.finish(c, s, m.offset+length, m.TimeNs, m.message)
 			m.skip(length)
 		case http1.FramingChunked:
-			size, whole := chunkedBytes(m.data)
+			size, whole := http1.ChunkedBody(m.data)
 			if !whole {
 				s.tail = 0x0a0d << 48 // the line break before
 				// Where all of it is there, it has no end.
@@ -672,70 +672,6 @@ func (p *pairing) finishChunked(c *connection, s *stream, m *call) {
 	case len(c.pending) > 0:
 		p.suspected(c)
 	}
-}
-
-// chunkedBytes is how long the chunked body is that data begins with, with its trailers, if data has its end.
-func chunkedBytes(data []byte) (length int, whole bool) {
-	rest := data
-	for {
-		line, ok := cutLine(&rest)
-		if !ok {
-			return 0, false
-		}
-		size, ok := chunkSize(line)
-		if !ok {
-			return 0, false
-		}
-		if size == 0 {
-			break
-		}
-		if size > len(rest) {
-			return 0, false
-		}
-		rest = rest[size:]
-		if line, ok = cutLine(&rest); !ok || len(line) > 0 {
-			return 0, false
-		}
-	}
-	for {
-		line, ok := cutLine(&rest)
-		if !ok {
-			return 0, false
-		}
-		if len(line) == 0 {
-			return len(data) - len(rest), true
-		}
-	}
-}
-
-// cutLine cuts a line off, and gives it without its break.
-func cutLine(rest *[]byte) (line []byte, ok bool) {
-	end := bytes.IndexByte(*rest, '\n')
-	if end < 0 {
-		return nil, false
-	}
-	line = bytes.TrimSuffix((*rest)[:end], []byte{'\r'})
-	*rest = (*rest)[end+1:]
-	return line, true
-}
-
-// chunkSize reads the size that a chunk's first line begins with.
-func chunkSize(line []byte) (size int, ok bool) {
-	for i, b := range line {
-		var digit int
-		switch {
-		case '0' <= b && b <= '9':
-			digit = int(b - '0')
-		case 'a' <= b|0x20 && b|0x20 <= 'f':
-			digit = int(b|0x20-'a') + 10
-		default:
-			return size, i > 0
-		}
-		if size = size<<4 | digit; size > 1<<30 {
-			return 0, false
-		}
-	}
-	return size, len(line) > 0
 }
 
 // begin notes a request.
@@ -1067,21 +1003,8 @@ func (p *pairing) sweep(nowNs uint64) {
 
 // internMethod gives a method's text without making a new one for those that are common.
 func internMethod(method []byte) string {
-	switch string(method) { // no allocation
-	case "GET":
-		return "GET"
-	case "POST":
-		return "POST"
-	case "PUT":
-		return "PUT"
-	case "DELETE":
-		return "DELETE"
-	case "HEAD":
-		return "HEAD"
-	case "PATCH":
-		return "PATCH"
-	case "OPTIONS":
-		return "OPTIONS"
+	if known := knownMethod(string(method)); known != methodOther { // no allocation
+		return known
 	}
 	return string(method)
 }

@@ -6,11 +6,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
@@ -57,37 +57,21 @@ func tailBytes(tail uint64) (bytes [8]byte) {
 }
 
 func (h *messageHead) local() netip.AddrPort {
-	return netip.AddrPortFrom(address(h.Family, &h.LocalAddress), h.LocalPort)
+	return netip.AddrPortFrom(kernel.SocketAddress(h.Family, &h.LocalAddress), h.LocalPort)
 }
 
 func (h *messageHead) peer() netip.AddrPort {
-	return netip.AddrPortFrom(address(h.Family, &h.PeerAddress), h.PeerPort)
+	return netip.AddrPortFrom(kernel.SocketAddress(h.Family, &h.PeerAddress), h.PeerPort)
 }
 
-// address reads an address as the socket has it; an IPv4 address mapped into IPv6 is an IPv4 address.
-func address(family uint16, bytes *[16]uint8) netip.Addr {
-	if family == unix.AF_INET6 {
-		return netip.AddrFrom16(*bytes).Unmap()
-	}
-	return netip.AddrFrom4([4]byte(bytes[:4]))
-}
-
-// flowID is made of the two initial sequence numbers, so it is the same on both ends and survives address translation.
-func (h *messageHead) flowID() uint64 {
-	first, second := h.LocalSequence, h.RemoteSequence
-	if first > second {
-		first, second = second, first
-	}
-	return uint64(first)<<32 | uint64(second)
-}
+func (h *messageHead) flowID() uint64 { return kernel.ConnectionID(h.LocalSequence, h.RemoteSequence) }
 
 func (h *messageHead) processKey() workload.Key {
 	return workload.Key{PID: h.Pid, StartBootNs: h.StartBootNs}
 }
 
 func (h *messageHead) hint() workload.Hint {
-	comm, _, _ := strings.Cut(string(h.Comm[:]), "\x00")
-	return workload.Hint{Comm: comm, CgroupID: h.CgroupId}
+	return workload.Hint{Comm: kernel.Text(h.Comm[:]), CgroupID: h.CgroupId}
 }
 
 // Values of error.type that are not errno names.

@@ -3,7 +3,7 @@
 package http
 
 import (
-	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -231,18 +231,7 @@ func (a *aggregation) forget(now time.Time) {
 
 // sortedGroups gives an order that does not change from flush to flush.
 func (a *aggregation) sortedGroups() []*group {
-	groups := make([]*group, 0, len(a.groups))
-	for _, g := range a.groups {
-		groups = append(groups, g)
-	}
-	slices.SortFunc(groups, func(x, y *group) int {
-		return cmp.Or(
-			cmp.Compare(x.workload.Service.Name, y.workload.Service.Name),
-			cmp.Compare(x.workload.Service.InstanceID, y.workload.Service.InstanceID),
-			cmp.Compare(x.workload.ExecutableName, y.workload.ExecutableName),
-		)
-	})
-	return groups
+	return slices.SortedFunc(maps.Values(a.groups), func(x, y *group) int { return workload.Compare(x.workload, y.workload) })
 }
 
 // instrument is one metric, a histogram, which the series of one role have.

@@ -188,15 +188,8 @@ func (p *Probe) Shutdown(ctx context.Context) error {
 		p.logger.Warn("Wake the HTTP probe for its end", zap.Error(err))
 	}
 	p.done.Wait()
-	var (
-		errs [2]error
-		both sync.WaitGroup
-	)
-	both.Go(func() { errs[0] = p.traces.Close(ctx) })
-	both.Go(func() { errs[1] = p.metrics.Close(ctx) })
-	both.Wait()
+	err := signal.CloseAll(ctx, p.traces, p.metrics)
 	p.traces, p.metrics = nil, nil
-	err := errors.Join(errs[:]...)
 	if err != nil {
 		err = fmt.Errorf("stop the HTTP probe's hand-over: %w", err)
 	}
@@ -285,9 +278,7 @@ func (p *Probe) run() {
 		p.drain()
 		now := time.Now()
 		if !now.Before(nextFlush) && p.flushMetrics(now) {
-			for !now.Before(nextFlush) {
-				nextFlush = nextFlush.Add(p.config.MetricsInterval)
-			}
+			nextFlush = signal.Next(nextFlush, p.config.MetricsInterval, now)
 		}
 		if !now.Before(nextSweep) {
 			p.pairing.sweep(p.clock.Monotonic(now))

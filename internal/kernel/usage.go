@@ -31,6 +31,18 @@ func ProgramStatistics(probe string, collection *ebpf.Collection) []ProgramStats
 	return statistics
 }
 
+// ReadCounter sums an entry of a per-CPU array of 64-bit counters.
+func ReadCounter(counters *ebpf.Map, index uint32) (total uint64, err error) {
+	var perCPU []uint64
+	if err := counters.Lookup(index, &perCPU); err != nil {
+		return 0, err
+	}
+	for _, count := range perCPU {
+		total += count
+	}
+	return total, nil
+}
+
 // ReadLosses sums the per-CPU counters of bpf/include/loss.h. reasons names the counters in the order of enum loss_reason;
 // an empty name leaves its counter out.
 func ReadLosses(probe string, losses *ebpf.Map, reasons []string) ([]LossCount, error) {
@@ -39,13 +51,9 @@ func ReadLosses(probe string, losses *ebpf.Map, reasons []string) ([]LossCount, 
 		if reason == "" {
 			continue
 		}
-		var perCPU []uint64
-		if err := losses.Lookup(uint32(index), &perCPU); err != nil {
+		total, err := ReadCounter(losses, uint32(index))
+		if err != nil {
 			return nil, fmt.Errorf("read loss counter %d (%s) of the %s probe: %w", index, reason, probe, err)
-		}
-		var total uint64
-		for _, count := range perCPU {
-			total += count
 		}
 		counts = append(counts, LossCount{Probe: probe, Reason: reason, Count: total})
 	}

@@ -2,6 +2,7 @@ package signal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -70,4 +71,18 @@ func (h *Handoff[Data]) Close(ctx context.Context) error {
 	case <-time.After(cancelPatience):
 		return fmt.Errorf("a consumer has not returned %s after its call was cancelled", cancelPatience)
 	}
+}
+
+// closer is a Handoff of any data.
+type closer interface{ Close(context.Context) error }
+
+// CloseAll closes handoffs at the same time: each may wait until ctx ends.
+func CloseAll(ctx context.Context, handoffs ...closer) error {
+	errs := make([]error, len(handoffs))
+	var all sync.WaitGroup
+	for i, handoff := range handoffs {
+		all.Go(func() { errs[i] = handoff.Close(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }

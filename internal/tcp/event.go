@@ -5,11 +5,11 @@ package tcp
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
@@ -54,16 +54,8 @@ func (f *flow) servicePort() uint16 {
 	return f.LocalPort
 }
 
-func (f *flow) local() netip.Addr { return address(f.Family, &f.LocalAddress) }
-func (f *flow) peer() netip.Addr  { return address(f.Family, &f.PeerAddress) }
-
-// address reads an address as the socket has it; an IPv4 address mapped into IPv6 is an IPv4 address.
-func address(family uint16, bytes *[16]uint8) netip.Addr {
-	if family == unix.AF_INET6 {
-		return netip.AddrFrom16(*bytes).Unmap()
-	}
-	return netip.AddrFrom4([4]byte(bytes[:4]))
-}
+func (f *flow) local() netip.Addr { return kernel.SocketAddress(f.Family, &f.LocalAddress) }
+func (f *flow) peer() netip.Addr  { return kernel.SocketAddress(f.Family, &f.PeerAddress) }
 
 // networkType is the value of network.type.
 func networkType(address netip.Addr) string {
@@ -76,16 +68,12 @@ func networkType(address netip.Addr) string {
 // id names the connection. It is made of the two initial sequence numbers, so it is the same on both ends, on this
 // host and on another, and address translation between them does not change it. Empty: the handshake never ended.
 func (f *flow) id() string {
-	if f.LocalSequence == 0 && f.RemoteSequence == 0 {
+	value := kernel.ConnectionID(f.LocalSequence, f.RemoteSequence)
+	if value == 0 {
 		return ""
-	}
-	first, second := f.LocalSequence, f.RemoteSequence
-	if first > second {
-		first, second = second, first
 	}
 	const digits = "0123456789abcdef"
 	var text [16]byte
-	value := uint64(first)<<32 | uint64(second)
 	for i := len(text) - 1; i >= 0; i-- {
 		text[i] = digits[value&0xf]
 		value >>= 4
@@ -142,10 +130,4 @@ func roleName(role bpfFlowRole) string {
 		return "listener"
 	}
 	return ""
-}
-
-// text reads a NUL-terminated string of the kernel.
-func text(bytes []uint8) string {
-	s, _, _ := strings.Cut(string(bytes), "\x00")
-	return s
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 )
 
 func TestDecodeFlowRefusesWhatIsNoFlow(t *testing.T) {
@@ -42,7 +44,7 @@ func FuzzDecodeFlow(f *testing.F) {
 		decoded.handshakeDuration()
 		assert.True(t, decoded.local().IsValid())
 		assert.True(t, decoded.peer().IsValid())
-		assert.NotContains(t, text(decoded.Congestion[:]), "\x00")
+		assert.NotContains(t, kernel.Text(decoded.Congestion[:]), "\x00")
 	})
 }
 
@@ -63,7 +65,7 @@ func TestAddress(t *testing.T) {
 		{"IPv6", unix.AF_INET6, v6, "2001:db8::1", "ipv6"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := address(test.family, &test.bytes)
+			got := kernel.SocketAddress(test.family, &test.bytes)
 			assert.Equal(t, test.address, got.String())
 			assert.Equal(t, test.networkType, networkType(got))
 		})

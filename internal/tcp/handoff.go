@@ -4,9 +4,7 @@ package tcp
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"sync"
 
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -27,16 +25,8 @@ func newHandoff(sinks Sinks, failed func(signal string, err error)) *handoff {
 	}
 }
 
-// close closes both at the same time: each may wait until ctx ends.
 func (h *handoff) close(ctx context.Context) error {
-	var (
-		errs [2]error
-		both sync.WaitGroup
-	)
-	both.Go(func() { errs[0] = h.metrics.Close(ctx) })
-	both.Go(func() { errs[1] = h.logs.Close(ctx) })
-	both.Wait()
-	if err := errors.Join(errs[:]...); err != nil {
+	if err := signal.CloseAll(ctx, h.metrics, h.logs); err != nil {
 		return fmt.Errorf("stop the TCP probe's hand-over: %w", err)
 	}
 	return nil

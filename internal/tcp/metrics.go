@@ -3,8 +3,8 @@
 package tcp
 
 import (
-	"cmp"
 	"iter"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -308,16 +308,5 @@ func (s *series) reset(now time.Time) {
 
 // sortedGroups gives an order that does not change from flush to flush.
 func (a *aggregation) sortedGroups() []*group {
-	groups := make([]*group, 0, len(a.groups))
-	for _, g := range a.groups {
-		groups = append(groups, g)
-	}
-	slices.SortFunc(groups, func(x, y *group) int {
-		return cmp.Or(
-			cmp.Compare(x.workload.Service.Name, y.workload.Service.Name),
-			cmp.Compare(x.workload.Service.InstanceID, y.workload.Service.InstanceID),
-			cmp.Compare(x.workload.ExecutableName, y.workload.ExecutableName),
-		)
-	})
-	return groups
+	return slices.SortedFunc(maps.Values(a.groups), func(x, y *group) int { return workload.Compare(x.workload, y.workload) })
 }

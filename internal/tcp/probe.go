@@ -22,6 +22,7 @@ import (
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
@@ -352,21 +353,13 @@ func (p *Probe) run() {
 		now := time.Now()
 		if !now.Before(nextSnapshot) {
 			p.takeSnapshot(now)
-			nextSnapshot = next(nextSnapshot, p.config.SnapshotInterval, now)
+			nextSnapshot = signal.Next(nextSnapshot, p.config.SnapshotInterval, now)
 		}
 		if !now.Before(nextFlush) && p.flushMetrics(now) {
-			nextFlush = next(nextFlush, p.config.MetricsInterval, now)
+			nextFlush = signal.Next(nextFlush, p.config.MetricsInterval, now)
 		}
 		p.flushRecords()
 	}
-}
-
-// next is the first time of a fixed rhythm after now: what was late does not make the rest late.
-func next(due time.Time, interval time.Duration, now time.Time) time.Time {
-	if missed := now.Sub(due); missed >= 0 {
-		due = due.Add(missed - missed%interval + interval)
-	}
-	return due
 }
 
 // finish reports what the probe still knows.
@@ -468,7 +461,7 @@ func (p *Probe) record(f *flow, owner *workload.Workload, now time.Time) {
 
 func (p *Probe) owner(f *flow) *workload.Workload {
 	return p.workloads.Lookup(f.processKey(), workload.Hint{
-		Comm:         text(f.Owner.Comm[:]),
+		Comm:         kernel.Text(f.Owner.Comm[:]),
 		CgroupID:     f.CgroupId,
 		KernelThread: f.Owner.KernelThread != 0,
 	})
@@ -549,15 +542,11 @@ func (p *Probe) takeCensus() error {
 }
 
 func (p *Probe) counted(which bpfCensusCount) (uint64, error) {
-	var perCPU []uint64
-	if err := p.collection.Maps["census"].Lookup(uint32(which), &perCPU); err != nil {
+	count, err := kernel.ReadCounter(p.collection.Maps["census"], uint32(which))
+	if err != nil {
 		return 0, fmt.Errorf("read counter %d of the census: %w", which, err)
 	}
-	var total uint64
-	for _, count := range perCPU {
-		total += count
-	}
-	return total, nil
+	return count, nil
 }
 
 // snapshotReports counts the sockets that snapshots have told of.

@@ -214,7 +214,7 @@ func (f *flow) describeTraffic(attributes pcommon.Map) {
 }
 
 func (f *flow) describeOptions(attributes pcommon.Map) {
-	putText(attributes, attrCongestionControl, text(f.Congestion[:]))
+	putText(attributes, attrCongestionControl, kernel.Text(f.Congestion[:]))
 	attributes.PutInt(attrDSCP, int64(f.Tos>>2))
 	attributes.PutInt(attrMark, int64(f.Mark))
 	attributes.PutInt(attrPriority, int64(f.Priority))

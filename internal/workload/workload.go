@@ -4,6 +4,7 @@
 package workload
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -189,4 +190,13 @@ func executableName(known facts) string {
 		return name
 	}
 	return known.comm
+}
+
+// Compare orders workloads by their service, the same way each time.
+func Compare(x, y *Workload) int {
+	return cmp.Or(
+		cmp.Compare(x.Service.Name, y.Service.Name),
+		cmp.Compare(x.Service.InstanceID, y.Service.InstanceID),
+		cmp.Compare(x.ExecutableName, y.ExecutableName),
+	)
 }

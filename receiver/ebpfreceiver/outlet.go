@@ -34,40 +34,31 @@ type outlet[Data any] struct {
 }
 
 func newTracesOutlet(report *receiverhelper.ObsReport, next consumer.Traces, logger *zap.Logger) *outlet[ptrace.Traces] {
-	return &outlet[ptrace.Traces]{
-		signal:  "traces",
-		count:   ptrace.Traces.SpanCount,
-		start:   report.StartTracesOp,
-		consume: next.ConsumeTraces,
-		end:     report.EndTracesOp,
-		logger:  logger,
-
-		opened:    make(chan struct{}),
-		abandoned: make(chan struct{}),
-	}
+	return newOutlet("traces", ptrace.Traces.SpanCount, report.StartTracesOp, next.ConsumeTraces, report.EndTracesOp, logger)
 }
 
 func newMetricsOutlet(report *receiverhelper.ObsReport, next consumer.Metrics, logger *zap.Logger) *outlet[pmetric.Metrics] {
-	return &outlet[pmetric.Metrics]{
-		signal:  "metrics",
-		count:   pmetric.Metrics.DataPointCount,
-		start:   report.StartMetricsOp,
-		consume: next.ConsumeMetrics,
-		end:     report.EndMetricsOp,
-		logger:  logger,
-
-		opened:    make(chan struct{}),
-		abandoned: make(chan struct{}),
-	}
+	return newOutlet("metrics", pmetric.Metrics.DataPointCount, report.StartMetricsOp, next.ConsumeMetrics, report.EndMetricsOp, logger)
 }
 
 func newLogsOutlet(report *receiverhelper.ObsReport, next consumer.Logs, logger *zap.Logger) *outlet[plog.Logs] {
-	return &outlet[plog.Logs]{
-		signal:  "logs",
-		count:   plog.Logs.LogRecordCount,
-		start:   report.StartLogsOp,
-		consume: next.ConsumeLogs,
-		end:     report.EndLogsOp,
+	return newOutlet("logs", plog.Logs.LogRecordCount, report.StartLogsOp, next.ConsumeLogs, report.EndLogsOp, logger)
+}
+
+func newOutlet[Data any](
+	signal string,
+	count func(Data) int,
+	start func(context.Context) context.Context,
+	consume func(context.Context, Data) error,
+	end func(ctx context.Context, format string, count int, err error),
+	logger *zap.Logger,
+) *outlet[Data] {
+	return &outlet[Data]{
+		signal:  signal,
+		count:   count,
+		start:   start,
+		consume: consume,
+		end:     end,
 		logger:  logger,
 
 		opened:    make(chan struct{}),
@@ -80,8 +71,11 @@ func (o *outlet[Data]) open() {
 	o.openOnce.Do(func() { close(o.opened) })
 }
 
-// abandon ends the wait for a pipeline that never started. One that has still takes data.
+// abandon ends the wait for a pipeline that never started. One that has still takes data. A nil outlet has no pipeline.
 func (o *outlet[Data]) abandon() {
+	if o == nil {
+		return
+	}
 	o.abandonOnce.Do(func() { close(o.abandoned) })
 }
 

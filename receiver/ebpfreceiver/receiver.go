@@ -115,15 +115,9 @@ func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, shutdownPatience)
 	defer cancel()
-	if r.traces != nil {
-		r.traces.abandon()
-	}
-	if r.metrics != nil {
-		r.metrics.abandon()
-	}
-	if r.logs != nil {
-		r.logs.abandon()
-	}
+	r.traces.abandon()
+	r.metrics.abandon()
+	r.logs.abandon()
 	return errors.Join(r.stopProbes(ctx), r.self.shutdown())
 }
 
