@@ -398,22 +398,14 @@ static __always_inline void describe(struct message_head *head, struct tcp_sock 
 	struct task_struct *leader = task->group_leader;
 
 	head->start_boot_ns = leader->start_boottime;
-	head->cgroup_id = 0;
-	if (bpf_core_field_exists(inet->sk.sk_cgrp_data.cgroup))
-		head->cgroup_id = inet->sk.sk_cgrp_data.cgroup->kn->id;
+	head->cgroup_id = tcp_cgroup_id(&inet->sk);
 	head->pid = task->tgid;
 	head->tid = task->pid;
 	__builtin_memcpy(head->comm, leader->comm, sizeof(head->comm));
 	head->family = common->skc_family;
-	if (head->family == AF_INET6) {
-		__builtin_memcpy(head->local_address, &common->skc_v6_rcv_saddr, 16);
-		__builtin_memcpy(head->peer_address, &common->skc_v6_daddr, 16);
-	} else {
-		__builtin_memset(head->local_address, 0, 16);
-		__builtin_memset(head->peer_address, 0, 16);
-		*(__be32 *)head->local_address = common->skc_rcv_saddr;
-		*(__be32 *)head->peer_address = common->skc_daddr;
-	}
+	__builtin_memset(head->local_address, 0, 16);
+	__builtin_memset(head->peer_address, 0, 16);
+	tcp_addresses(common, head->local_address, head->peer_address);
 	head->local_port = bpf_ntohs(inet->inet_sport);
 	head->peer_port = bpf_ntohs(common->skc_dport);
 	head->local_sequence = socket->first_sequence[MESSAGE_SENT];

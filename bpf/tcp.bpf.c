@@ -178,10 +178,7 @@ struct {
 
 static __always_inline void count_census(__u32 which)
 {
-	__u64 *count = bpf_map_lookup_elem(&census, &which);
-
-	if (count)
-		__sync_fetch_and_add(count, 1);
+	count_one(&census, which);
 }
 
 static __always_inline void own(struct connection *connection, struct task_struct *task)
@@ -381,18 +378,11 @@ static __always_inline void describe(struct flow *flow, struct tcp_sock *tcp, st
 	flow->established_ns = connection->established_ns;
 	flow->reported_ns = connection->reported_ns;
 	flow->cookie = bpf_get_socket_cookie(tcp);
-	if (bpf_core_field_exists(sk->sk_cgrp_data.cgroup)) /* since 5.15; before, it is packed with other things */
-		flow->cgroup_id = sk->sk_cgrp_data.cgroup->kn->id;
+	flow->cgroup_id = tcp_cgroup_id(sk);
 	flow->owner = connection->owner;
 
 	flow->family = common->skc_family;
-	if (flow->family == AF_INET6) {
-		__builtin_memcpy(flow->local_address, &common->skc_v6_rcv_saddr, 16);
-		__builtin_memcpy(flow->peer_address, &common->skc_v6_daddr, 16);
-	} else {
-		*(__be32 *)flow->local_address = common->skc_rcv_saddr;
-		*(__be32 *)flow->peer_address = common->skc_daddr;
-	}
+	tcp_addresses(common, flow->local_address, flow->peer_address);
 	/* skc_num is already 0 when a connection closes. */
 	flow->local_port = bpf_ntohs(inet->inet_sport);
 	flow->peer_port = bpf_ntohs(common->skc_dport);

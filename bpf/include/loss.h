@@ -24,12 +24,18 @@ struct {
 	__type(value, __u64);
 } losses SEC(".maps");
 
-static __always_inline void count_loss(__u32 reason)
+/* Adds one to an entry of a per-CPU array of counters. */
+static __always_inline void count_one(void *counters, __u32 which)
 {
-	__u64 *count = bpf_map_lookup_elem(&losses, &reason);
+	__u64 *count = bpf_map_lookup_elem(counters, &which);
 
 	if (count)
 		__sync_fetch_and_add(count, 1); /* an interrupt may bring another program to this CPU in between */
+}
+
+static __always_inline void count_loss(__u32 reason)
+{
+	count_one(&losses, reason);
 }
 
 #endif

@@ -4,6 +4,7 @@
 #define EBPFRECEIVER_TCP_H
 
 #include "vmlinux.h"
+#include <bpf/bpf_core_read.h>
 
 /* An accepted socket is a copy of its listener, and keeps the listener's backlog limit. */
 static __always_inline bool tcp_was_accepted(struct sock *sk)
@@ -24,6 +25,26 @@ static __always_inline __u32 tcp_first_sequence_sent(struct tcp_sock *tcp, bool 
 static __always_inline __u32 tcp_first_sequence_received(struct tcp_sock *tcp)
 {
 	return tcp->rcv_nxt - (__u32)tcp->bytes_received;
+}
+
+/* The cgroup that made the socket; 0: not known. */
+static __always_inline __u64 tcp_cgroup_id(struct sock *sk)
+{
+	if (bpf_core_field_exists(sk->sk_cgrp_data.cgroup)) /* since 5.15; before, it is packed with other things */
+		return sk->sk_cgrp_data.cgroup->kn->id;
+	return 0;
+}
+
+/* Both addresses as the socket has them, 16 bytes each: the first four for AF_INET, and the rest is left alone. */
+static __always_inline void tcp_addresses(struct sock_common *common, __u8 *local, __u8 *peer)
+{
+	if (common->skc_family == AF_INET6) {
+		__builtin_memcpy(local, &common->skc_v6_rcv_saddr, 16);
+		__builtin_memcpy(peer, &common->skc_v6_daddr, 16);
+	} else {
+		*(__be32 *)local = common->skc_rcv_saddr;
+		*(__be32 *)peer = common->skc_daddr;
+	}
 }
 
 #endif
