@@ -416,7 +416,11 @@ static __always_inline void describe(struct flow *flow, struct tcp_sock *tcp, st
 		((__u64 *)flow->congestion)[1] = name[1];
 	}
 
-	flags = __sync_fetch_and_or(&connection->flags, FLAG_OPEN_REPORTED);
+	/* What looks like a listener may be its clone, of which a connection is being made at the moment. */
+	if (kind == FLOW_LISTENER || kind == FLOW_LISTENER_END)
+		flags = connection->flags;
+	else
+		flags = __sync_fetch_and_or(&connection->flags, FLAG_OPEN_REPORTED);
 	if (connection->owner.kernel_thread)
 		flags |= FLAG_KERNEL_THREAD;
 	if (sk->sk_shutdown == 3)
