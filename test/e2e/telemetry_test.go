@@ -52,6 +52,9 @@ func TestOwnTelemetry(t *testing.T) {
 	exchange(t, inGo, "127.0.0.1", port, make([]int, connections)...)
 	c.waitFlows(t, 2*connections, serverPort(port), ends)
 
+	require.Eventually(t, func() bool {
+		return len(c.points(t, onPort(port), named("system.network.tcp.listener.backlog.limit"))) > 0
+	}, patience, tick, "no snapshot has met the server")
 	samples := parseSamples(t, c.ownMetrics(t))
 	total := func(name string, labels ...string) (sum float64, found int) {
 		for _, s := range samples {
