@@ -34,10 +34,19 @@ type Exchange struct {
 	Host                    string // Host header
 	UserAgent               string
 	TraceParent, TraceState string // W3C Trace Context headers
+	B3                      string // b3 header, or the x-b3-* headers in its form; empty: none
+	TraceBin                string // grpc-trace-bin header, as sent; empty: none
+	RequestID               string // x-request-id header
+	MajorVersion            int    // of HTTP; 0 is 1
 	MinorVersion            int    // of HTTP/1.x
+	Secure                  bool   // it was carried by TLS
+	// GRPC says that the request is a call of gRPC or gRPC-Web: its content type begins with application/grpc.
+	GRPC bool
 
 	// Status is of the final response, 0 where there was none or it is not known.
 	Status int
+	// GRPCStatus is the grpc-status of the response's trailers; -1 where it is not known. It has no meaning unless GRPC.
+	GRPCStatus int
 	// ErrorType says why there is no whole response (a value of error.type); empty: there is one.
 	ErrorType string
 
@@ -47,7 +56,7 @@ type Exchange struct {
 	Local, Peer netip.AddrPort
 
 	// FlowID and RequestOffset name the exchange on both of its ends: the initial sequence numbers of the connection, and
-	// the place of the request in its stream. FlowID is 0 where it is not known.
+	// the place of the request in its stream, or the stream's id in HTTP/2. FlowID is 0 where it is not known.
 	FlowID        uint64
 	RequestOffset uint32
 	// ClientSeen says that this receiver also reports the client's end of the same exchange (for a server's).
