@@ -23,13 +23,30 @@ type bpfCapturedMessage struct {
 type bpfHttpSocket struct {
 	_             structs.HostLayout
 	Prefix        [2]uint64
+	DescribedNs   uint64
 	PrefixLength  [2]uint32
 	PrefixEnd     [2]uint32
 	FirstSequence [2]uint32
 	CaptureLeft   [2]uint32
 	Told          uint32
-	Recognized    bool
-	_             [3]byte
+	DescribedPid  uint32
+	Frames        [2]struct {
+		_            structs.HostLayout
+		At           uint32
+		Left         uint32
+		Copy         uint32
+		Told         uint32
+		ToldLeft     uint32
+		Header       [16]uint8
+		HeaderLength uint8
+		Ends         bool
+		Lost         bool
+		Begun        bool
+		Fresh        bool
+		Reserved     [3]uint8
+	}
+	Protocol uint8
+	Reserved [7]uint8
 }
 
 type bpfLossReason uint32
@@ -48,12 +65,16 @@ type bpfMessage struct {
 	Tail        uint64
 	Offset      uint32
 	Length      uint32
-	Error       int32
 	SrttUs      uint32
 	Retransmits uint32
+	Tid         uint32
+	FrameLeft   uint32
+	Error       int32
 	Captured    uint16
 	Kind        uint8
 	Direction   uint8
+	Flags       uint8
+	Reserved    [7]uint8
 }
 
 type bpfMessageDirection uint32
@@ -63,12 +84,20 @@ const (
 	bpfMessageDirectionMESSAGE_SENT     bpfMessageDirection = 1
 )
 
+type bpfMessageFlag uint32
+
+const (
+	bpfMessageFlagMESSAGE_DESCRIBED bpfMessageFlag = 1
+	bpfMessageFlagMESSAGE_TRUNCATED bpfMessageFlag = 2
+	bpfMessageFlagMESSAGE_BEGINNING bpfMessageFlag = 4
+)
+
 type bpfMessageHead struct {
 	_              structs.HostLayout
 	StartBootNs    uint64
 	CgroupId       uint64
 	Pid            uint32
-	Tid            uint32
+	Reserved       uint32
 	Comm           [16]uint8
 	LocalAddress   [16]uint8
 	PeerAddress    [16]uint8
@@ -77,15 +106,16 @@ type bpfMessageHead struct {
 	LocalPort      uint16
 	PeerPort       uint16
 	Family         uint16
-	Reserved       [2]uint8
+	Unused         [2]uint8
 }
 
 type bpfMessageKind uint32
 
 const (
-	bpfMessageKindMESSAGE_HEAD bpfMessageKind = 1
-	bpfMessageKindMESSAGE_DATA bpfMessageKind = 2
-	bpfMessageKindMESSAGE_END  bpfMessageKind = 3
+	bpfMessageKindMESSAGE_HEAD   bpfMessageKind = 1
+	bpfMessageKindMESSAGE_DATA   bpfMessageKind = 2
+	bpfMessageKindMESSAGE_FRAMES bpfMessageKind = 3
+	bpfMessageKindMESSAGE_END    bpfMessageKind = 4
 )
 
 // Names of all BPF objects in the ELF.
@@ -96,6 +126,7 @@ const (
 	bpfMapLosses               = "losses"
 	bpfMapScratch              = "scratch"
 	bpfMapSockets              = "sockets"
+	bpfMapWalks                = "walks"
 	bpfProgHttpEnd             = "http_end"
 	bpfProgHttpReceive         = "http_receive"
 	bpfProgHttpSend            = "http_send"
@@ -103,6 +134,7 @@ const (
 	bpfVarKeepLossReason       = "keep_loss_reason"
 	bpfVarKeepMessage          = "keep_message"
 	bpfVarKeepMessageDirection = "keep_message_direction"
+	bpfVarKeepMessageFlag      = "keep_message_flag"
 	bpfVarKeepMessageHead      = "keep_message_head"
 	bpfVarKeepMessageKind      = "keep_message_kind"
 	bpfVarRingIsPerfBuffer     = "ring_is_perf_buffer"
@@ -165,6 +197,7 @@ type bpfMapSpecs struct {
 	Losses  *ebpf.MapSpec `ebpf:"losses"`
 	Scratch *ebpf.MapSpec `ebpf:"scratch"`
 	Sockets *ebpf.MapSpec `ebpf:"sockets"`
+	Walks   *ebpf.MapSpec `ebpf:"walks"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -175,6 +208,7 @@ type bpfVariableSpecs struct {
 	KeepLossReason       *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.VariableSpec `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.VariableSpec `ebpf:"keep_message_direction"`
+	KeepMessageFlag      *ebpf.VariableSpec `ebpf:"keep_message_flag"`
 	KeepMessageHead      *ebpf.VariableSpec `ebpf:"keep_message_head"`
 	KeepMessageKind      *ebpf.VariableSpec `ebpf:"keep_message_kind"`
 	RingIsPerfBuffer     *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
@@ -206,6 +240,7 @@ type bpfMaps struct {
 	Losses  *ebpf.Map `ebpf:"losses"`
 	Scratch *ebpf.Map `ebpf:"scratch"`
 	Sockets *ebpf.Map `ebpf:"sockets"`
+	Walks   *ebpf.Map `ebpf:"walks"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -214,6 +249,7 @@ func (m *bpfMaps) Close() error {
 		m.Losses,
 		m.Scratch,
 		m.Sockets,
+		m.Walks,
 	)
 }
 
@@ -225,6 +261,7 @@ type bpfVariables struct {
 	KeepLossReason       *ebpf.Variable `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.Variable `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.Variable `ebpf:"keep_message_direction"`
+	KeepMessageFlag      *ebpf.Variable `ebpf:"keep_message_flag"`
 	KeepMessageHead      *ebpf.Variable `ebpf:"keep_message_head"`
 	KeepMessageKind      *ebpf.Variable `ebpf:"keep_message_kind"`
 	RingIsPerfBuffer     *ebpf.Variable `ebpf:"ring_is_perf_buffer"`

@@ -147,6 +147,7 @@ type pendingExchange struct {
 
 // connection is what is known of a socket that carries HTTP/1.
 type connection struct {
+	described messageHead // what was said last of it
 	role      Role
 	proved    bool      // an exchange was seen, so the role is right
 	fresh     bool      // its first request was seen, so responses begin with the stream
@@ -188,7 +189,7 @@ func (c *connection) responseStream() *stream {
 // call is what is left to look at of a message.
 type call struct {
 	*message
-	head   *messageHead // nil: nothing was captured
+	head   *messageHead
 	data   []byte       // the first of the bytes, as far as they were captured
 	offset uint32
 	length uint32
@@ -214,7 +215,7 @@ func (m *call) beginsMessage() bool {
 	return http1.LooksLikeRequest(m.data) || http1.LooksLikeResponse(m.data)
 }
 
-// handle takes in one message. head and data belong to it where bytes were captured.
+// handle takes in one message, the bytes that were captured of it, and what describes its connection, where it does.
 func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	c := p.connections[m.Cookie]
 	kind := m.kind()
@@ -228,16 +229,17 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	if kind != bpfMessageKindMESSAGE_HEAD && kind != bpfMessageKindMESSAGE_DATA || m.Length == 0 {
 		return
 	}
-	next := call{message: m, head: head, data: data, offset: m.Offset, length: min(m.Length, 1<<31-1), first: true}
-	if head == nil {
-		next.data = nil
-	}
+	next := call{message: m, data: data, offset: m.Offset, length: min(m.Length, 1<<31-1), first: true}
 	next.data = next.data[:min(len(next.data), int(next.length))]
 	if c == nil {
-		if c = p.open(&next); c == nil {
+		if c = p.open(&next, head); c == nil {
 			return
 		}
 	}
+	if head != nil {
+		c.described = *head
+	}
+	next.head = &c.described
 	c.lastNs = m.TimeNs
 	if c.tunnel {
 		return
@@ -250,7 +252,7 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 		// What was seen first was a part of a body, and tells the wrong end.
 		p.drops[dropMalformed]++
 		p.forget(c)
-		*c = connection{role: role, lastNs: m.TimeNs}
+		*c = connection{described: c.described, role: role, lastNs: m.TimeNs}
 		next.gap = 0
 		p.place(c, s, &next)
 	}
@@ -271,7 +273,7 @@ func (m *call) role() Role {
 }
 
 // open makes a connection of a first message.
-func (p *pairing) open(m *call) *connection {
+func (p *pairing) open(m *call, head *messageHead) *connection {
 	if m.kind() != bpfMessageKindMESSAGE_HEAD {
 		return nil
 	}
@@ -279,7 +281,8 @@ func (p *pairing) open(m *call) *connection {
 	if role == 0 {
 		return nil
 	}
-	if len(p.connections) >= p.maxConnections {
+	if head == nil || len(p.connections) >= p.maxConnections {
+		// Without a description, it was left out before; it will be described again.
 		p.drops[dropTableFull]++
 		return nil
 	}
@@ -342,9 +345,7 @@ func (p *pairing) continueHead(c *connection, s *stream, m *call) {
 	}
 	took := len(s.head)
 	s.head = append(s.head, m.data[:min(len(m.data), maxHeadBytes-took)]...)
-	if m.head == nil {
-		m.head = s.source
-	}
+	m.head = s.source
 	m.offset, m.length, m.data, m.first = s.headStart, m.length+uint32(took), s.head, true
 	p.read(c, s, m, s.headNs)
 }

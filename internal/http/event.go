@@ -14,10 +14,10 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
-// message is one call that moved bytes, or the end of a socket: struct message of bpf/http.bpf.c.
+// message is one call that moved bytes, or the end of a socket: struct message of bpf/include/http/message.h.
 type message bpfMessage
 
-// messageHead is where the bytes that follow it come from: struct message_head of bpf/http.bpf.c.
+// messageHead describes a connection and the process at this end: struct message_head of bpf/include/http/message.h.
 type messageHead bpfMessageHead
 
 const (
@@ -25,8 +25,8 @@ const (
 	messageHeadSize = int(unsafe.Sizeof(messageHead{}))
 )
 
-// decode gives views of a sample, valid as long as the sample is: nothing is copied. head is nil, and data empty, where
-// no bytes were captured.
+// decode gives views of a sample, valid as long as the sample is: nothing is copied. head is nil where the message does
+// not describe its connection: then what it said last holds.
 func decode(sample []byte) (m *message, head *messageHead, data []byte, err error) {
 	// A perf buffer pads samples, so there may be more.
 	if len(sample) < messageSize {
@@ -36,19 +36,25 @@ func decode(sample []byte) (m *message, head *messageHead, data []byte, err erro
 		return nil, nil, nil, fmt.Errorf("decode message: the sample is not aligned to %d bytes", unsafe.Alignof(message{}))
 	}
 	m = (*message)(unsafe.Pointer(&sample[0]))
-	if m.Captured == 0 {
-		return m, nil, nil, nil
-	}
 	rest := sample[messageSize:]
-	if len(rest) < messageHeadSize+int(m.Captured) {
-		return nil, nil, nil, fmt.Errorf("decode message: the sample has %d bytes, the message should have %d with its captured ones",
-			len(sample), messageSize+messageHeadSize+int(m.Captured))
+	want := int(m.Captured)
+	if m.has(bpfMessageFlagMESSAGE_DESCRIBED) {
+		want += messageHeadSize
 	}
-	head = (*messageHead)(unsafe.Pointer(&rest[0]))
-	return m, head, rest[messageHeadSize : messageHeadSize+int(m.Captured)], nil
+	if len(rest) < want {
+		return nil, nil, nil, fmt.Errorf("decode message: the sample has %d bytes, the message should have %d with what follows it",
+			len(sample), messageSize+want)
+	}
+	if m.has(bpfMessageFlagMESSAGE_DESCRIBED) {
+		head = (*messageHead)(unsafe.Pointer(&rest[0]))
+		rest = rest[messageHeadSize:]
+	}
+	return m, head, rest[:m.Captured], nil
 }
 
 func (m *message) kind() bpfMessageKind { return bpfMessageKind(m.Kind) }
+
+func (m *message) has(flag bpfMessageFlag) bool { return bpfMessageFlag(m.Flags)&flag != 0 }
 
 // tailBytes are the bytes of message.Tail in the order of the stream.
 func tailBytes(tail uint64) (bytes [8]byte) {

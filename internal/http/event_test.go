@@ -24,6 +24,7 @@ func sampleOf(m message, head *messageHead, data []byte) []byte {
 	sample := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), size)
 	*(*message)(unsafe.Pointer(&sample[0])) = m
 	if head != nil {
+		(*message)(unsafe.Pointer(&sample[0])).Flags |= uint8(bpfMessageFlagMESSAGE_DESCRIBED)
 		*(*messageHead)(unsafe.Pointer(&sample[messageSize])) = *head
 		copy(sample[messageSize+messageHeadSize:], data)
 	}
@@ -31,7 +32,10 @@ func sampleOf(m message, head *messageHead, data []byte) []byte {
 }
 
 func TestDecode(t *testing.T) {
-	want := message{TimeNs: 1, Cookie: 2, Length: 20, Captured: 3, Kind: uint8(bpfMessageKindMESSAGE_HEAD)}
+	want := message{
+		TimeNs: 1, Cookie: 2, Length: 20, Captured: 3, Kind: uint8(bpfMessageKindMESSAGE_HEAD),
+		Flags: uint8(bpfMessageFlagMESSAGE_DESCRIBED),
+	}
 	wantHead := messageHead{Pid: 7, LocalPort: 80}
 	sample := sampleOf(want, &wantHead, []byte("abc"))
 
@@ -46,6 +50,15 @@ func TestDecode(t *testing.T) {
 	_, _, data, err = decode(padded)
 	require.NoError(t, err, "a perf buffer pads")
 	assert.Equal(t, "abc", string(data))
+
+	undescribed := want
+	undescribed.Flags = 0
+	next := append(sampleOf(undescribed, nil, nil), "abc"...)
+	m, head, data, err = decode(next)
+	require.NoError(t, err)
+	assert.Equal(t, undescribed, *m)
+	assert.Nil(t, head)
+	assert.Equal(t, "abc", string(data), "the connection was described before")
 
 	without := message{TimeNs: 1, Length: 20, Kind: uint8(bpfMessageKindMESSAGE_DATA)}
 	m, head, data, err = decode(sampleOf(without, nil, nil))

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/* What the HTTP probe sends to user space. */
+#ifndef EBPFRECEIVER_HTTP_MESSAGE_H
+#define EBPFRECEIVER_HTTP_MESSAGE_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+
+#define MAX_HEAD_BYTES 4096 /* a power of two */
+
+enum message_kind {
+	MESSAGE_HEAD = 1, /* looks like the first bytes of a request or response of HTTP/1 */
+	MESSAGE_DATA,	  /* further bytes on a socket that has carried a head */
+	MESSAGE_FRAMES,	  /* of HTTP/2; captured is what frames.h leaves of them */
+	MESSAGE_END,	  /* the socket is freed */
+};
+
+enum message_direction {
+	MESSAGE_RECEIVED,
+	MESSAGE_SENT,
+};
+
+enum message_flag {
+	MESSAGE_DESCRIBED = 1, /* a message_head follows */
+	MESSAGE_TRUNCATED = 2, /* frames: not all that is wanted of this call was captured */
+	MESSAGE_BEGINNING = 4, /* frames: they are the first ones of their direction */
+};
+
+/* Bytes that calls moved. Where it is described, a message_head follows; and then what was captured. */
+struct message {
+	__u64 time_ns;
+	__u64 cookie;
+	__u64 tail;   /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known
+		       */
+	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32 */
+	__u32 length; /* how many bytes were moved, or are about to be for certain */
+	__u32 srtt_us; /* 0: not known */
+	__u32 retransmits;
+	__u32 tid;	  /* the thread that made the call */
+	__u32 frame_left; /* frames: what at offset is still to come of the payload of the frame under way */
+	__s32 error;	  /* at the end: sk_err */
+	__u16 captured;
+	__u8 kind;
+	__u8 direction;
+	__u8 flags;
+	__u8 reserved[7];
+};
+
+/* Whose the bytes are, and on which connection. User space remembers it until it is told anew. */
+struct message_head {
+	__u64 start_boot_ns; /* task_struct.start_boottime of the process */
+	__u64 cgroup_id;
+	__u32 pid; /* thread group id in the initial namespace */
+	__u32 reserved;
+	__u8 comm[16];
+	__u8 local_address[16]; /* as the socket has it: the first four bytes for AF_INET */
+	__u8 peer_address[16];
+	__u32 local_sequence; /* first sequence number after the SYN, each way */
+	__u32 remote_sequence;
+	__u16 local_port;
+	__u16 peer_port;
+	__u16 family;
+	__u8 unused[2];
+};
+
+struct captured_message {
+	struct message message;
+	struct message_head head;
+	__u8 data[2 * MAX_HEAD_BYTES]; /* twice: a bound that the verifier can follow */
+};
+
+_Static_assert(sizeof(struct message) % 8 == 0, "a ring keeps its events aligned to 8 bytes");
+_Static_assert(__builtin_offsetof(struct captured_message, head) == sizeof(struct message), "no padding between them");
+_Static_assert(__builtin_offsetof(struct captured_message, data) ==
+		       sizeof(struct message) + sizeof(struct message_head),
+	       "no padding between them");
+
+/* Type information is kept for what a global refers to: these are for the Go bindings alone. */
+const struct message *keep_message __attribute__((unused));
+const struct message_head *keep_message_head __attribute__((unused));
+const enum message_kind *keep_message_kind __attribute__((unused));
+const enum message_direction *keep_message_direction __attribute__((unused));
+const enum message_flag *keep_message_flag __attribute__((unused));
+
+#endif
