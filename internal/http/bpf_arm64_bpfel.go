@@ -90,6 +90,8 @@ const (
 	bpfMessageFlagMESSAGE_DESCRIBED bpfMessageFlag = 1
 	bpfMessageFlagMESSAGE_TRUNCATED bpfMessageFlag = 2
 	bpfMessageFlagMESSAGE_BEGINNING bpfMessageFlag = 4
+	bpfMessageFlagMESSAGE_SECURE    bpfMessageFlag = 8
+	bpfMessageFlagMESSAGE_JOINED    bpfMessageFlag = 16
 )
 
 type bpfMessageHead struct {
@@ -115,7 +117,8 @@ const (
 	bpfMessageKindMESSAGE_HEAD   bpfMessageKind = 1
 	bpfMessageKindMESSAGE_DATA   bpfMessageKind = 2
 	bpfMessageKindMESSAGE_FRAMES bpfMessageKind = 3
-	bpfMessageKindMESSAGE_END    bpfMessageKind = 4
+	bpfMessageKindMESSAGE_TLS    bpfMessageKind = 4
+	bpfMessageKindMESSAGE_END    bpfMessageKind = 5
 )
 
 // Names of all BPF objects in the ELF.

@@ -53,7 +53,7 @@ struct walk {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, SCRATCHES);
 	__type(key, __u32);
 	__uint(value_size, sizeof(struct walk)); /* no type for the Go bindings, which cannot have its pointers */
 } walks SEC(".maps");
@@ -322,7 +322,7 @@ static __always_inline void report_frames(void *ctx, struct carrier *carrier, st
 	struct frame_stream *frames = walker->frames;
 	struct captured_message *captured = walker->captured;
 
-	fill(&captured->message, carrier->tcp, MESSAGE_FRAMES, direction, frames->told, frames->at - frames->told);
+	fill(&captured->message, carrier, MESSAGE_FRAMES, direction, frames->told, frames->at - frames->told);
 	captured->message.frame_left = frames->told_left;
 	captured->message.captured = walker->walk->have;
 	if (walker->walk->truncated)
@@ -342,7 +342,7 @@ static __always_inline void report_frames(void *ctx, struct carrier *carrier, st
 static __always_inline int follow_frames(void *ctx, struct carrier *carrier, struct source *source, __u8 direction,
 					 __u32 offset, __u32 length)
 {
-	__u32 which = direction;
+	__u32 which = carrier->scratch;
 	struct walker walker = {
 		.walk = bpf_map_lookup_elem(&walks, &which),
 		.frames = &carrier->socket->frames[direction & 1],
@@ -380,7 +380,6 @@ static __always_inline void begin_frames(struct carrier *carrier, __u8 direction
 	struct http_socket *socket = carrier->socket;
 	struct frame_stream *frames = &socket->frames[direction & 1];
 	struct frame_stream *answers = &socket->frames[!direction];
-	struct tcp_sock *tcp = carrier->tcp;
 
 	socket->protocol = PROTOCOL_HTTP2;
 	__builtin_memset(frames, 0, sizeof(*frames));
@@ -389,8 +388,7 @@ static __always_inline void begin_frames(struct carrier *carrier, __u8 direction
 	frames->left = PREFACE_BYTES - passed;
 	frames->told = offset + PREFACE_BYTES;
 	frames->fresh = true;
-	answers->at =
-		(direction == MESSAGE_SENT ? tcp->copied_seq : tcp->write_seq) - socket->first_sequence[!direction];
+	answers->at = next_offset(carrier, !direction);
 	answers->told = answers->at;
 	/* A server may have sent its first frame before it has read the client's; or a response of HTTP/1. */
 	answers->lost = answers->at > 1;
@@ -403,13 +401,11 @@ static __always_inline void join_frames(struct carrier *carrier, __u8 direction,
 	struct http_socket *socket = carrier->socket;
 	struct frame_stream *frames = &socket->frames[direction & 1];
 	struct frame_stream *answers = &socket->frames[!direction];
-	struct tcp_sock *tcp = carrier->tcp;
 
 	socket->protocol = PROTOCOL_HTTP2;
 	frames->at = offset;
 	frames->told = offset;
-	answers->at =
-		(direction == MESSAGE_SENT ? tcp->copied_seq : tcp->write_seq) - socket->first_sequence[!direction];
+	answers->at = next_offset(carrier, !direction);
 	answers->told = answers->at;
 	answers->lost = true;
 }

@@ -12,6 +12,7 @@ enum message_kind {
 	MESSAGE_HEAD = 1, /* looks like the first bytes of a request or response of HTTP/1 */
 	MESSAGE_DATA,	  /* further bytes on a socket that has carried a head */
 	MESSAGE_FRAMES,	  /* of HTTP/2; captured is what frames.h leaves of them */
+	MESSAGE_TLS,	  /* the socket carries TLS */
 	MESSAGE_END,	  /* the socket is freed */
 };
 
@@ -23,7 +24,9 @@ enum message_direction {
 enum message_flag {
 	MESSAGE_DESCRIBED = 1, /* a message_head follows */
 	MESSAGE_TRUNCATED = 2, /* frames: not all that is wanted of this call was captured */
-	MESSAGE_BEGINNING = 4, /* frames: they are the first ones of their direction */
+	MESSAGE_BEGINNING = 4, /* frames: they are the first ones of their direction; TLS: it is its first record */
+	MESSAGE_SECURE = 8,    /* TLS has carried it: offset and length are of what was encrypted */
+	MESSAGE_JOINED = 16,   /* and there may have been more before, so offset says nothing to the other end */
 };
 
 /* Bytes that calls moved. Where it is described, a message_head follows; and then what was captured. */

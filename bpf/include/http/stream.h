@@ -18,6 +18,7 @@ enum http_protocol {
 	PROTOCOL_UNKNOWN, /* no head was seen yet */
 	PROTOCOL_HTTP1,
 	PROTOCOL_HTTP2,
+	PROTOCOL_TLS, /* of a socket: what it carries in plain is told of by the library */
 };
 
 /* One direction of a connection of HTTP/2: see frames.h. */
@@ -52,18 +53,44 @@ struct http_socket {
 	__u8 reserved[7];
 };
 
-/* Where a message is put together: one for each direction, used by one program each. */
+/*
+ * Where a message is put together: one for each direction, used by one program of the kernel each; and those that
+ * programs in the middle of a process take, because another process may run on the CPU before they have ended.
+ */
+enum scratch {
+	SCRATCH_RECEIVED = MESSAGE_RECEIVED,
+	SCRATCH_SENT = MESSAGE_SENT,
+	SCRATCH_TAKEN,
+	SCRATCHES = SCRATCH_TAKEN + 4,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, SCRATCHES);
 	__type(key, __u32);
 	__type(value, struct captured_message);
 } scratch SEC(".maps");
 
-/* A connection, as the program that runs has it. */
+/*
+ * A connection, as the program that runs has it: a socket, or what a library for TLS has made of one, in the middle of
+ * a process. There, offsets count what it carries in plain, and tcp is NULL: the kernel's own programs describe it.
+ */
 struct carrier {
 	struct tcp_sock *tcp;
 	struct http_socket *socket;
+	struct tls_connection *tls;
+	__u32 scratch; /* which of them is its own */
+};
+
+/* What is known of a connection by its library for TLS: see tls.h. */
+struct tls_connection {
+	struct http_socket socket;
+	__u64 cookie;	 /* of the socket that carries it; 0: not known yet */
+	__u32 offset[2]; /* how much it has carried in plain, by direction, since it is known */
+	__u32 srtt_us;
+	__u32 retransmits;
+	bool joined; /* it had carried something before that was not seen */
+	__u8 reserved[7];
 };
 
 static __always_inline void describe(struct message_head *head, struct carrier *carrier)
@@ -89,23 +116,45 @@ static __always_inline void describe(struct message_head *head, struct carrier *
 	head->unused[0] = head->unused[1] = 0;
 }
 
-static __always_inline void fill(struct message *message, struct tcp_sock *tcp, __u8 kind, __u8 direction, __u32 offset,
-				 __u32 length)
+/* The offset of the next byte of a direction that a program is to see. */
+static __always_inline __u32 next_offset(struct carrier *carrier, __u8 direction)
 {
+	struct tcp_sock *tcp = carrier->tcp;
+
+	if (!tcp)
+		return carrier->tls->offset[direction & 1];
+	return (direction == MESSAGE_SENT ? tcp->write_seq : tcp->copied_seq) -
+	       carrier->socket->first_sequence[direction & 1];
+}
+
+static __always_inline void fill(struct message *message, struct carrier *carrier, __u8 kind, __u8 direction,
+				 __u32 offset, __u32 length)
+{
+	struct tcp_sock *tcp = carrier->tcp;
+
 	message->time_ns = bpf_ktime_get_ns();
-	message->cookie = bpf_get_socket_cookie(tcp);
+	message->flags = 0;
+	if (tcp) {
+		message->cookie = bpf_get_socket_cookie(tcp);
+		message->srtt_us = tcp->srtt_us >> 3;
+		message->retransmits = tcp->total_retrans;
+	} else {
+		message->cookie = carrier->tls->cookie;
+		message->srtt_us = carrier->tls->srtt_us;
+		message->retransmits = carrier->tls->retransmits;
+		message->flags = MESSAGE_SECURE;
+		if (carrier->tls->joined)
+			message->flags |= MESSAGE_JOINED;
+	}
 	message->tail = 0;
 	message->offset = offset;
 	message->length = length;
-	message->srtt_us = tcp->srtt_us >> 3;
-	message->retransmits = tcp->total_retrans;
 	message->tid = bpf_get_current_pid_tgid();
 	message->frame_left = 0;
 	message->error = 0;
 	message->captured = 0;
 	message->kind = kind;
 	message->direction = direction;
-	message->flags = 0;
 	__builtin_memset(message->reserved, 0, sizeof(message->reserved));
 }
 
@@ -115,7 +164,7 @@ static __always_inline void report_place(void *ctx, struct carrier *carrier, __u
 {
 	struct message message;
 
-	fill(&message, carrier->tcp, MESSAGE_DATA, direction, offset, length);
+	fill(&message, carrier, MESSAGE_DATA, direction, offset, length);
 	message.tail = tail;
 	ring_output(ctx, &message, sizeof(message));
 }
@@ -131,7 +180,7 @@ static __always_inline void report_captured(void *ctx, struct carrier *carrier, 
 	__u64 now_ns = captured->message.time_ns;
 	__u32 have = captured->message.captured & (2 * MAX_HEAD_BYTES - 1);
 
-	if (socket->described_pid == pid && now_ns - socket->described_ns < DESCRIBE_EVERY_NS) {
+	if (!carrier->tcp || (socket->described_pid == pid && now_ns - socket->described_ns < DESCRIBE_EVERY_NS)) {
 		/* The message moves to right before the bytes. */
 		struct message *message = (void *)captured->data - sizeof(struct message);
 
