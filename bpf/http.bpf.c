@@ -23,6 +23,7 @@
 #include "http/recognize.h"
 #include "http/source.h"
 #include "http/stream.h"
+#include "http/tls.h"
 #include "loss.h"
 #include "ring.h"
 #include "syscall.h"
@@ -32,6 +33,9 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 /* The collector's own process: it does not observe itself. */
 const volatile __u32 self_pid = 0;
+
+/* Whether sockets that carry TLS are told of, so that its libraries are found. */
+const volatile bool follow_tls = false;
 
 #define MSG_PEEK  0x02
 #define MSG_TRUNC 0x20
@@ -102,11 +106,18 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 	if (carrier.socket && carrier.socket->protocol == PROTOCOL_HTTP2)
 		return follow_frames(ctx, &carrier, source, direction,
 				     sequence - carrier.socket->first_sequence[direction], length);
+	if (carrier.socket && carrier.socket->protocol == PROTOCOL_TLS) {
+		note_tls(&carrier, direction);
+		describe_tls(ctx, &carrier, direction, sequence - carrier.socket->first_sequence[direction]);
+		return 0;
+	}
 	few = first_bytes(source, length, &first);
 	if (!carrier.socket) {
+		bool tls = looks_like_tls(first, few) && follow_tls;
 		bool frames = few == sizeof(first) && looks_like_headers_frame(first);
 
-		if (!frames && (few == sizeof(first) ? !looks_like_head(first) : !few || !may_begin_head(first, few)))
+		if (!tls && !frames &&
+		    (few == sizeof(first) ? !looks_like_head(first) : !few || !may_begin_head(first, few)))
 			return 0;
 		if (bpf_get_current_pid_tgid() >> 32 == self_pid)
 			return 0;
@@ -114,6 +125,12 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 		if (!carrier.socket)
 			return 0;
 		offset = sequence - carrier.socket->first_sequence[direction];
+		if (tls) {
+			carrier.socket->protocol = PROTOCOL_TLS;
+			note_tls(&carrier, direction);
+			describe_tls(ctx, &carrier, direction, offset);
+			return 0;
+		}
 		if (frames) {
 			join_frames(&carrier, direction, offset);
 			return follow_frames(ctx, &carrier, source, direction, offset, length);
@@ -245,4 +262,29 @@ int BPF_PROG(http_end, struct sock *sk)
 	message.error = sk->sk_err;
 	ring_output(ctx, &message, sizeof(message));
 	return 0;
+}
+
+/* In a library for TLS, where user space says: see tls_event. */
+SEC("uprobe/tls")
+int http_tls(void *ctx)
+{
+	__u64 site = bpf_get_attach_cookie(ctx);
+	__u8 event = site & ((1 << TLS_EVENT_BITS) - 1);
+
+	switch (event) {
+	case TLS_WRITE_CALL:
+	case TLS_READ_CALL:
+		return tls_call(ctx, site, event);
+	case TLS_RETURN:
+		return tls_return(ctx, site);
+	}
+	return 0;
+}
+
+SEC("uprobe/go_tls")
+int http_go_tls(void *ctx)
+{
+	__u64 site = bpf_get_attach_cookie(ctx);
+
+	return go_tls(ctx, site, (site & ((1 << TLS_EVENT_BITS) - 1)) == TLS_GO_READ ? MESSAGE_RECEIVED : MESSAGE_SENT);
 }

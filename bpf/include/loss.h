@@ -11,6 +11,8 @@ enum loss_reason {
 	LOSS_RING_FULL,	   /* the ring (or perf buffer) had no room for an event */
 	LOSS_STORAGE_FULL, /* state for a socket or task could not be allocated */
 	LOSS_UNTRACKED,	   /* an object ended that was never seen to start and was not seeded */
+	LOSS_UNTIED,	   /* the socket of what a library has encrypted or decrypted is not known */
+	LOSS_PROGRAM_BUSY, /* a program had no memory of its own to work in, because others were under way */
 	LOSS_REASONS,
 };
 

@@ -37,6 +37,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 
 enum {
@@ -52,6 +53,7 @@ enum {
 
 enum {
 	BPF_SK_STORAGE_GET_F_CREATE = 1ULL << 0,
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1ULL << 0,
 };
 
 enum {
@@ -93,6 +95,10 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+typedef struct {
+	__s64 counter;
+} atomic64_t;
+
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
@@ -113,7 +119,21 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct signal_struct *signal;
+	struct files_struct *files;
 	char comm[16];
+};
+
+struct file {
+	void *private_data;
+};
+
+struct fdtable {
+	unsigned int max_fds;
+	struct file **fd;
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 /* include/linux/binfmts.h */
@@ -196,6 +216,7 @@ struct sock_common {
 	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	atomic64_t skc_cookie;
 	union {
 		unsigned long skc_flags;
 	};
@@ -218,10 +239,9 @@ struct sock {
 };
 
 struct socket {
+	struct file *file;
 	struct sock *sk;
 };
-
-struct file;
 
 struct inet_sock {
 	struct sock sk;

@@ -55,7 +55,9 @@ const (
 	bpfLossReasonLOSS_RING_FULL    bpfLossReason = 0
 	bpfLossReasonLOSS_STORAGE_FULL bpfLossReason = 1
 	bpfLossReasonLOSS_UNTRACKED    bpfLossReason = 2
-	bpfLossReasonLOSS_REASONS      bpfLossReason = 3
+	bpfLossReasonLOSS_UNTIED       bpfLossReason = 3
+	bpfLossReasonLOSS_PROGRAM_BUSY bpfLossReason = 4
+	bpfLossReasonLOSS_REASONS      bpfLossReason = 5
 )
 
 type bpfMessage struct {
@@ -91,7 +93,6 @@ const (
 	bpfMessageFlagMESSAGE_TRUNCATED bpfMessageFlag = 2
 	bpfMessageFlagMESSAGE_BEGINNING bpfMessageFlag = 4
 	bpfMessageFlagMESSAGE_SECURE    bpfMessageFlag = 8
-	bpfMessageFlagMESSAGE_JOINED    bpfMessageFlag = 16
 )
 
 type bpfMessageHead struct {
@@ -121,6 +122,58 @@ const (
 	bpfMessageKindMESSAGE_END    bpfMessageKind = 5
 )
 
+type bpfTlsConnection struct {
+	_           structs.HostLayout
+	Socket      bpfHttpSocket
+	Cookie      uint64
+	Offset      [2]uint32
+	SrttUs      uint32
+	Retransmits uint32
+	Itself      bool
+	Reserved    [7]uint8
+}
+
+type bpfTlsCookie uint32
+
+const (
+	bpfTlsCookieTLS_EVENT_BITS      bpfTlsCookie = 8
+	bpfTlsCookieTLS_PLACE_BITS      bpfTlsCookie = 18
+	bpfTlsCookieTLS_REGISTER_BITS   bpfTlsCookie = 5
+	bpfTlsCookieTLS_PLACE_IN_MEMORY bpfTlsCookie = 32
+	bpfTlsCookieTLS_OFFSET_BITS     bpfTlsCookie = 12
+	bpfTlsCookieTLS_NO_PLACE        bpfTlsCookie = 31
+)
+
+type bpfTlsEvent uint32
+
+const (
+	bpfTlsEventTLS_WRITE_CALL bpfTlsEvent = 1
+	bpfTlsEventTLS_READ_CALL  bpfTlsEvent = 2
+	bpfTlsEventTLS_RETURN     bpfTlsEvent = 3
+	bpfTlsEventTLS_GO_WRITE   bpfTlsEvent = 4
+	bpfTlsEventTLS_GO_READ    bpfTlsEvent = 5
+)
+
+type bpfTlsKey struct {
+	_          structs.HostLayout
+	Connection uint64
+	Pid        uint32
+	Reserved   uint32
+}
+
+type bpfTlsThread struct {
+	_           structs.HostLayout
+	Connection  uint64
+	Buffer      uint64
+	Count       uint64
+	Carrier     uint64
+	Received    uint64
+	SrttUs      uint32
+	Retransmits uint32
+	Call        uint8
+	Reserved    [7]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -128,11 +181,18 @@ const (
 	bpfMapEvents               = "events"
 	bpfMapLosses               = "losses"
 	bpfMapScratch              = "scratch"
+	bpfMapScratchTaken         = "scratch_taken"
 	bpfMapSockets              = "sockets"
+	bpfMapTlsBlank             = "tls_blank"
+	bpfMapTlsConnections       = "tls_connections"
+	bpfMapTlsThreads           = "tls_threads"
 	bpfMapWalks                = "walks"
 	bpfProgHttpEnd             = "http_end"
+	bpfProgHttpGoTls           = "http_go_tls"
 	bpfProgHttpReceive         = "http_receive"
 	bpfProgHttpSend            = "http_send"
+	bpfProgHttpTls             = "http_tls"
+	bpfVarFollowTls            = "follow_tls"
 	bpfVarHeadBytes            = "head_bytes"
 	bpfVarKeepLossReason       = "keep_loss_reason"
 	bpfVarKeepMessage          = "keep_message"
@@ -140,6 +200,8 @@ const (
 	bpfVarKeepMessageFlag      = "keep_message_flag"
 	bpfVarKeepMessageHead      = "keep_message_head"
 	bpfVarKeepMessageKind      = "keep_message_kind"
+	bpfVarKeepTlsCookie        = "keep_tls_cookie"
+	bpfVarKeepTlsEvent         = "keep_tls_event"
 	bpfVarRingIsPerfBuffer     = "ring_is_perf_buffer"
 	bpfVarRingWakeupBytes      = "ring_wakeup_bytes"
 	bpfVarSelfPid              = "self_pid"
@@ -188,25 +250,32 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	HttpEnd     *ebpf.ProgramSpec `ebpf:"http_end"`
+	HttpGoTls   *ebpf.ProgramSpec `ebpf:"http_go_tls"`
 	HttpReceive *ebpf.ProgramSpec `ebpf:"http_receive"`
 	HttpSend    *ebpf.ProgramSpec `ebpf:"http_send"`
+	HttpTls     *ebpf.ProgramSpec `ebpf:"http_tls"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Events  *ebpf.MapSpec `ebpf:"events"`
-	Losses  *ebpf.MapSpec `ebpf:"losses"`
-	Scratch *ebpf.MapSpec `ebpf:"scratch"`
-	Sockets *ebpf.MapSpec `ebpf:"sockets"`
-	Walks   *ebpf.MapSpec `ebpf:"walks"`
+	Events         *ebpf.MapSpec `ebpf:"events"`
+	Losses         *ebpf.MapSpec `ebpf:"losses"`
+	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
+	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
+	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
+	TlsBlank       *ebpf.MapSpec `ebpf:"tls_blank"`
+	TlsConnections *ebpf.MapSpec `ebpf:"tls_connections"`
+	TlsThreads     *ebpf.MapSpec `ebpf:"tls_threads"`
+	Walks          *ebpf.MapSpec `ebpf:"walks"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
+	FollowTls            *ebpf.VariableSpec `ebpf:"follow_tls"`
 	HeadBytes            *ebpf.VariableSpec `ebpf:"head_bytes"`
 	KeepLossReason       *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.VariableSpec `ebpf:"keep_message"`
@@ -214,6 +283,8 @@ type bpfVariableSpecs struct {
 	KeepMessageFlag      *ebpf.VariableSpec `ebpf:"keep_message_flag"`
 	KeepMessageHead      *ebpf.VariableSpec `ebpf:"keep_message_head"`
 	KeepMessageKind      *ebpf.VariableSpec `ebpf:"keep_message_kind"`
+	KeepTlsCookie        *ebpf.VariableSpec `ebpf:"keep_tls_cookie"`
+	KeepTlsEvent         *ebpf.VariableSpec `ebpf:"keep_tls_event"`
 	RingIsPerfBuffer     *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -239,11 +310,15 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Events  *ebpf.Map `ebpf:"events"`
-	Losses  *ebpf.Map `ebpf:"losses"`
-	Scratch *ebpf.Map `ebpf:"scratch"`
-	Sockets *ebpf.Map `ebpf:"sockets"`
-	Walks   *ebpf.Map `ebpf:"walks"`
+	Events         *ebpf.Map `ebpf:"events"`
+	Losses         *ebpf.Map `ebpf:"losses"`
+	Scratch        *ebpf.Map `ebpf:"scratch"`
+	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
+	Sockets        *ebpf.Map `ebpf:"sockets"`
+	TlsBlank       *ebpf.Map `ebpf:"tls_blank"`
+	TlsConnections *ebpf.Map `ebpf:"tls_connections"`
+	TlsThreads     *ebpf.Map `ebpf:"tls_threads"`
+	Walks          *ebpf.Map `ebpf:"walks"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -251,7 +326,11 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.Losses,
 		m.Scratch,
+		m.ScratchTaken,
 		m.Sockets,
+		m.TlsBlank,
+		m.TlsConnections,
+		m.TlsThreads,
 		m.Walks,
 	)
 }
@@ -260,6 +339,7 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
+	FollowTls            *ebpf.Variable `ebpf:"follow_tls"`
 	HeadBytes            *ebpf.Variable `ebpf:"head_bytes"`
 	KeepLossReason       *ebpf.Variable `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.Variable `ebpf:"keep_message"`
@@ -267,6 +347,8 @@ type bpfVariables struct {
 	KeepMessageFlag      *ebpf.Variable `ebpf:"keep_message_flag"`
 	KeepMessageHead      *ebpf.Variable `ebpf:"keep_message_head"`
 	KeepMessageKind      *ebpf.Variable `ebpf:"keep_message_kind"`
+	KeepTlsCookie        *ebpf.Variable `ebpf:"keep_tls_cookie"`
+	KeepTlsEvent         *ebpf.Variable `ebpf:"keep_tls_event"`
 	RingIsPerfBuffer     *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
@@ -277,15 +359,19 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	HttpEnd     *ebpf.Program `ebpf:"http_end"`
+	HttpGoTls   *ebpf.Program `ebpf:"http_go_tls"`
 	HttpReceive *ebpf.Program `ebpf:"http_receive"`
 	HttpSend    *ebpf.Program `ebpf:"http_send"`
+	HttpTls     *ebpf.Program `ebpf:"http_tls"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.HttpEnd,
+		p.HttpGoTls,
 		p.HttpReceive,
 		p.HttpSend,
+		p.HttpTls,
 	)
 }
 

@@ -458,4 +458,6 @@ func (p *Probe) Stats() kernel.Stats {
 var lossReasons = [bpfLossReasonLOSS_REASONS]string{
 	bpfLossReasonLOSS_RING_FULL:    "ring_full",
 	bpfLossReasonLOSS_STORAGE_FULL: "storage_full",
+	bpfLossReasonLOSS_UNTIED:       "untied_tls",
+	bpfLossReasonLOSS_PROGRAM_BUSY: "program_busy",
 }

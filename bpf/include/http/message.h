@@ -26,7 +26,6 @@ enum message_flag {
 	MESSAGE_TRUNCATED = 2, /* frames: not all that is wanted of this call was captured */
 	MESSAGE_BEGINNING = 4, /* frames: they are the first ones of their direction; TLS: it is its first record */
 	MESSAGE_SECURE = 8,    /* TLS has carried it: offset and length are of what was encrypted */
-	MESSAGE_JOINED = 16,   /* and there may have been more before, so offset says nothing to the other end */
 };
 
 /* Bytes that calls moved. Where it is described, a message_head follows; and then what was captured. */

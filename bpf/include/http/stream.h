@@ -89,7 +89,7 @@ struct tls_connection {
 	__u32 offset[2]; /* how much it has carried in plain, by direction, since it is known */
 	__u32 srtt_us;
 	__u32 retransmits;
-	bool joined; /* it had carried something before that was not seen */
+	bool itself; /* the library moves the bytes itself, in its calls */
 	__u8 reserved[7];
 };
 
@@ -143,8 +143,6 @@ static __always_inline void fill(struct message *message, struct carrier *carrie
 		message->srtt_us = carrier->tls->srtt_us;
 		message->retransmits = carrier->tls->retransmits;
 		message->flags = MESSAGE_SECURE;
-		if (carrier->tls->joined)
-			message->flags |= MESSAGE_JOINED;
 	}
 	message->tail = 0;
 	message->offset = offset;

@@ -26,7 +26,9 @@ const (
 	bpfLossReasonLOSS_RING_FULL    bpfLossReason = 0
 	bpfLossReasonLOSS_STORAGE_FULL bpfLossReason = 1
 	bpfLossReasonLOSS_UNTRACKED    bpfLossReason = 2
-	bpfLossReasonLOSS_REASONS      bpfLossReason = 3
+	bpfLossReasonLOSS_UNTIED       bpfLossReason = 3
+	bpfLossReasonLOSS_PROGRAM_BUSY bpfLossReason = 4
+	bpfLossReasonLOSS_REASONS      bpfLossReason = 5
 )
 
 // Names of all BPF objects in the ELF.

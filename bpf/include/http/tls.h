@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/*
+ * TLS: what processes hand to a library before it is encrypted, and get from it after it was decrypted.
+ *
+ * User space places uprobes in the middle of a library's functions, and says with each where the arguments are there.
+ * A library's connection is tied to the socket that carries it. OpenSSL: to the one on which the thread moves bytes
+ * while it is in a call of the library; or, where the program moves the bytes itself, to the one from which the thread
+ * has read right before the library. Go: to the descriptor in the connection.
+ */
+#ifndef EBPFRECEIVER_HTTP_TLS_H
+#define EBPFRECEIVER_HTTP_TLS_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "http/frames.h"
+#include "http/http1.h"
+#include "http/message.h"
+#include "http/recognize.h"
+#include "http/source.h"
+#include "http/stream.h"
+#include "loss.h"
+
+/* What a uprobe's site is. */
+enum tls_event {
+	TLS_WRITE_CALL = 1, /* connection, buffer, and count: where the number of bytes will be, if it will */
+	TLS_READ_CALL,	    /* as above */
+	TLS_RETURN,   /* result: of either, above 0 if it succeeded, and then the number of bytes, unless there was a
+			 count */
+	TLS_GO_WRITE, /* connection, buffer, and count: the number of bytes */
+	TLS_GO_READ,  /* as above, at its end */
+};
+
+/*
+ * The cookie of a uprobe's site: its event, and up to three places of values, in the order above. A place is an index
+ * into struct pt_regs, whether the value is in the memory that the register points to, and the offset there.
+ */
+enum tls_cookie {
+	TLS_EVENT_BITS = 8,
+	TLS_PLACE_BITS = 18,
+	TLS_REGISTER_BITS = 5,
+	TLS_PLACE_IN_MEMORY = 1 << TLS_REGISTER_BITS,
+	TLS_OFFSET_BITS = TLS_PLACE_BITS - TLS_REGISTER_BITS - 1,
+	TLS_NO_PLACE = (1 << TLS_REGISTER_BITS) - 1, /* no register has this index */
+};
+
+const enum tls_event *keep_tls_event __attribute__((unused));
+const enum tls_cookie *keep_tls_cookie __attribute__((unused));
+
+/* A thread that is in a call of a library, or was. */
+struct tls_thread {
+	__u64 connection; /* of the call: address of the library's connection */
+	__u64 buffer;
+	__u64 count;	/* address of the number of bytes, or 0 */
+	__u64 carrier;	/* cookie of the socket that moved bytes during the call, or 0 */
+	__u64 received; /* cookie of the socket that received last, and not for a call that has returned; or 0 */
+	__u32 srtt_us;	/* of the socket that was noted last */
+	__u32 retransmits;
+	__u8 call; /* enum tls_event, or 0: in none */
+	__u8 reserved[7];
+};
+
+/* Owner: the kernel, with the thread. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct tls_thread);
+} tls_threads SEC(".maps");
+
+struct tls_key {
+	__u64 connection; /* address of the library's connection */
+	__u32 pid;
+	__u32 reserved;
+};
+
+/* Owner: nobody is told when a library frees a connection, so the oldest go. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct tls_key);
+	__type(value, struct tls_connection);
+} tls_connections SEC(".maps");
+
+/* One connection of which nothing is known: too large for a stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tls_connection);
+} tls_blank SEC(".maps");
+
+/* Which scratches of a CPU are taken. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, __u32);
+	__type(value, __u32);
+} scratch_taken SEC(".maps");
+
+/* Whether these are the first bytes of a record of TLS, its handshake or data (RFC 8446 section 5.1). */
+static __always_inline bool looks_like_tls(__u64 first, __u32 few)
+{
+	__u8 type = first;
+
+	return few >= 5 && (type == 22 || type == 23) && (__u8)(first >> 8) == 3 && (__u8)(first >> 16) <= 4 &&
+	       (__u8)(first >> 24) <= 0x41;
+}
+
+/* A socket that carries TLS moves bytes: the thread may be in a call of a library. */
+static __always_inline void note_tls(struct carrier *carrier, __u8 direction)
+{
+	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
+	__u64 cookie;
+
+	if (!thread)
+		return;
+	cookie = bpf_get_socket_cookie(carrier->tcp);
+	if (thread->call)
+		thread->carrier = cookie;
+	if (direction == MESSAGE_RECEIVED)
+		thread->received = cookie;
+	thread->srtt_us = carrier->tcp->srtt_us >> 3;
+	thread->retransmits = carrier->tcp->total_retrans;
+}
+
+/* Describes a connection of TLS, where user space has not been told of it or may have forgotten it. */
+static __always_inline void describe_tls(void *ctx, struct carrier *carrier, __u8 direction, __u32 offset)
+{
+	struct http_socket *socket = carrier->socket;
+	struct captured_message *captured;
+	__u32 which = carrier->scratch;
+
+	if (socket->described_pid == bpf_get_current_pid_tgid() >> 32 &&
+	    bpf_ktime_get_ns() - socket->described_ns < DESCRIBE_EVERY_NS)
+		return;
+	captured = bpf_map_lookup_elem(&scratch, &which);
+	if (!captured)
+		return;
+	fill(&captured->message, carrier, MESSAGE_TLS, direction, offset, 0);
+	if (offset <= 1)
+		captured->message.flags |= MESSAGE_BEGINNING;
+	socket->described_pid = 0;
+	report_captured(ctx, carrier, captured);
+}
+
+/* Reads what a place of a uprobe's cookie says. */
+static __always_inline __u64 tls_value(void *ctx, __u64 cookie, __u32 index)
+{
+	__u32 place = cookie >> (TLS_EVENT_BITS + index * TLS_PLACE_BITS) & ((1 << TLS_PLACE_BITS) - 1);
+	__u32 which = place & ((1 << TLS_REGISTER_BITS) - 1);
+	__s64 offset = (__s64)((__u64)place << (64 - TLS_PLACE_BITS)) >> (64 - TLS_OFFSET_BITS);
+	__u64 value = 0;
+
+	if (which == TLS_NO_PLACE || bpf_probe_read_kernel(&value, sizeof(value), ctx + which * sizeof(value)))
+		return 0;
+	if (place & TLS_PLACE_IN_MEMORY) {
+		const void *address = (const void *)(value + offset);
+
+		if (bpf_probe_read_user(&value, sizeof(value), address))
+			return 0;
+	}
+	return value;
+}
+
+static __always_inline __u32 take_scratch(void)
+{
+	for (__u32 which = SCRATCH_TAKEN; which < SCRATCHES; which++) {
+		__u32 *taken = bpf_map_lookup_elem(&scratch_taken, &which);
+
+		if (taken && !__sync_lock_test_and_set(taken, 1))
+			return which;
+	}
+	return SCRATCHES;
+}
+
+static __always_inline void release_scratch(__u32 which)
+{
+	__u32 *taken = bpf_map_lookup_elem(&scratch_taken, &which);
+
+	if (taken)
+		*taken = 0;
+}
+
+/* The connection of a library, tied to a socket; the former one at its address is forgotten if that was another's. */
+static __always_inline struct tls_connection *tie_tls(struct tls_key *key, struct tls_connection *connection,
+						      __u64 cookie)
+{
+	struct tls_connection *blank;
+	__u32 zero = 0;
+
+	if (connection && connection->cookie == cookie)
+		return connection;
+	blank = bpf_map_lookup_elem(&tls_blank, &zero);
+	if (!blank || bpf_map_update_elem(&tls_connections, key, blank, BPF_ANY)) {
+		count_loss(LOSS_STORAGE_FULL);
+		return NULL;
+	}
+	connection = bpf_map_lookup_elem(&tls_connections, key);
+	if (connection)
+		connection->cookie = cookie;
+	return connection;
+}
+
+/* Bytes that a library has moved. */
+static __always_inline void moved_in_plain(void *ctx, struct tls_connection *connection, __u8 direction, __u64 buffer,
+					   __u32 length)
+{
+	struct source source = {.base = (const void *)buffer, .size = length};
+	struct carrier carrier = {.tls = connection, .socket = &connection->socket};
+	__u32 offset = connection->offset[direction & 1];
+	__u64 first = 0;
+	__u32 few;
+
+	carrier.scratch = take_scratch();
+	if (carrier.scratch >= SCRATCHES) {
+		count_loss(LOSS_PROGRAM_BUSY);
+		return;
+	}
+	if (connection->socket.protocol == PROTOCOL_HTTP2) {
+		follow_frames(ctx, &carrier, &source, direction, offset, length);
+	} else {
+		few = first_bytes(&source, length, &first);
+		if (!connection->socket.protocol && few == sizeof(first) && looks_like_headers_frame(first)) {
+			join_frames(&carrier, direction, offset);
+			follow_frames(ctx, &carrier, &source, direction, offset, length);
+		} else {
+			follow(ctx, &carrier, &source, direction, offset, length, true, first, few);
+		}
+	}
+	connection->offset[direction & 1] = offset + length;
+	release_scratch(carrier.scratch);
+}
+
+static __always_inline int tls_call(void *ctx, __u64 cookie, __u8 call)
+{
+	struct tls_thread *thread =
+		bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!thread) {
+		count_loss(LOSS_STORAGE_FULL);
+		return 0;
+	}
+	thread->connection = tls_value(ctx, cookie, 0);
+	thread->buffer = tls_value(ctx, cookie, 1);
+	thread->count = tls_value(ctx, cookie, 2);
+	thread->carrier = 0;
+	thread->call = call;
+	return 0;
+}
+
+static __always_inline int tls_return(void *ctx, __u64 site)
+{
+	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
+	struct tls_connection *connection;
+	struct tls_key key = {};
+	__s64 length;
+	__u64 cookie;
+	__u8 call;
+
+	if (!thread || !thread->call)
+		return 0;
+	call = thread->call;
+	thread->call = 0;
+	key.connection = thread->connection;
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	connection = bpf_map_lookup_elem(&tls_connections, &key);
+	cookie = thread->carrier;
+	if (cookie) {
+		if (connection && connection->cookie == cookie)
+			connection->itself = true;
+	} else if (call == TLS_READ_CALL && thread->received && (!connection || !connection->itself)) {
+		cookie = thread->received;
+	} else if (connection) {
+		cookie = connection->cookie;
+	}
+	if (call == TLS_READ_CALL)
+		thread->received = 0;
+	length = (__s32)tls_value(ctx, site, 0);
+	if (length > 0 && thread->count) {
+		__u64 count = 0;
+
+		if (bpf_probe_read_user(&count, sizeof(count), (const void *)thread->count))
+			count = 0;
+		length = count > 0x7fffffff ? 0x7fffffff : count;
+	}
+	if (!cookie) {
+		if (length > 0)
+			count_loss(LOSS_UNTIED);
+		return 0;
+	}
+	connection = tie_tls(&key, connection, cookie);
+	if (!connection)
+		return 0;
+	if (thread->carrier)
+		connection->itself = true;
+	connection->srtt_us = thread->srtt_us;
+	connection->retransmits = thread->retransmits;
+	if (length > 0)
+		moved_in_plain(ctx, connection, call == TLS_READ_CALL ? MESSAGE_RECEIVED : MESSAGE_SENT, thread->buffer,
+			       length);
+	return 0;
+}
+
+/* net.Conn in crypto/tls.Conn, of which *net.TCPConn is known: its first word leads to the descriptor (net.netFD). */
+enum go_layout {
+	GO_TLS_CONN_DATA = 8, /* crypto/tls.Conn: conn, the second word of an interface */
+	GO_FD_SYSFD = 16,     /* net.netFD: pfd.Sysfd, after pfd.fdmu */
+};
+
+/* The socket that carries a crypto/tls.Conn; NULL if that is none of TCP. */
+static __always_inline struct tcp_sock *go_tls_socket(__u64 connection)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct socket *socket;
+	struct file **files;
+	struct file *file;
+	__u64 address = 0;
+	__u32 limit;
+	struct sock *sk;
+	__s64 fd = -1;
+
+	if (bpf_probe_read_user(&address, sizeof(address), (const void *)(connection + GO_TLS_CONN_DATA)) ||
+	    bpf_probe_read_user(&address, sizeof(address), (const void *)address) ||
+	    bpf_probe_read_user(&fd, sizeof(fd), (const void *)(address + GO_FD_SYSFD)))
+		return NULL;
+	limit = BPF_CORE_READ(task, files, fdt, max_fds);
+	if (fd < 0 || fd >= limit)
+		return NULL;
+	files = BPF_CORE_READ(task, files, fdt, fd);
+	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
+		return NULL;
+	socket = BPF_CORE_READ(file, private_data);
+	if (!socket || BPF_CORE_READ(socket, file) != file)
+		return NULL; /* not a socket */
+	sk = BPF_CORE_READ(socket, sk);
+	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+		return NULL;
+	return (struct tcp_sock *)sk;
+}
+
+static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
+{
+	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
+	__s64 length = tls_value(ctx, site, 2);
+	struct tls_connection *connection;
+	struct tcp_sock *tcp;
+	__u64 cookie;
+
+	if (length <= 0)
+		return 0;
+	if (length > 0x7fffffff)
+		length = 0x7fffffff;
+	tcp = go_tls_socket(key.connection);
+	cookie = tcp ? BPF_CORE_READ(tcp, inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter) : 0;
+	if (!cookie) {
+		count_loss(LOSS_UNTIED);
+		return 0;
+	}
+	connection = tie_tls(&key, bpf_map_lookup_elem(&tls_connections, &key), cookie);
+	if (!connection)
+		return 0;
+	connection->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
+	connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	moved_in_plain(ctx, connection, direction, tls_value(ctx, site, 1), length);
+	return 0;
+}
+
+#endif
