@@ -436,6 +436,7 @@ func (s *side) answer(headers *http2.Headers) {
 		// What came before, if anything, was interim.
 		o.answered, o.Status, o.ResponseNs = true, status, headers.StartNs
 		o.response.promise(headers)
+		o.response.bytes = 0 // nor was there a body
 	case status != 0 || !headers.Unknown:
 		// Trailers.
 	case !headers.EndStream && !lost, !o.answered && !lost:

@@ -80,7 +80,7 @@ type Handler interface {
 	GoAway(last, code uint32, atNs uint64)
 	// TableSize is a setting that bounds the dynamic table in the other direction: AllowTable of its decoder takes it.
 	TableSize(bytes uint32)
-	// Lost says that frames were lost here. What is known of the stream's messages may have changed in them.
+	// Lost says that frames were lost here, or came before the first call that was seen. What is known of the stream's messages may have changed in them.
 	Lost()
 }
 
@@ -163,6 +163,10 @@ func (d *Decoder) call(c *Call) error {
 			// Less was moved than had been told: the stream goes on from where it really is.
 			d.lose()
 		}
+	}
+	// The kernel side may be wrong by one about where a stream begins.
+	if first && c.Offset > 1 {
+		d.Handler.Lost()
 	}
 	d.seen, d.at = true, c.end()
 	if d.synced && !d.agrees(c) {

@@ -32,7 +32,9 @@ var named = []struct {
 	{"grpc-status", http2.FieldGRPCStatus},
 }
 
-func (l *log) say(format string, arguments ...any) { l.lines = append(l.lines, fmt.Sprintf(format, arguments...)) }
+func (l *log) say(format string, arguments ...any) {
+	l.lines = append(l.lines, fmt.Sprintf(format, arguments...))
+}
 
 func (l *log) Headers(h *http2.Headers) {
 	line := fmt.Sprintf("headers %d", h.Stream)
