@@ -40,6 +40,7 @@ const (
 	dropHiddenHead                    // messages that begin beyond what was captured of a call
 	dropPendingFull                   // requests of a connection that has too many unanswered ones
 	dropTableFull                     // messages of connections beyond the bound
+	dropLargeHead                     // header blocks of HTTP/2 of which only the first 64 KiB were read
 	dropReasons
 )
 
@@ -52,6 +53,7 @@ func (r dropReason) String() string {
 		dropHiddenHead:  "hidden_message",
 		dropPendingFull: "too_many_pending",
 		dropTableFull:   "table_full",
+		dropLargeHead:   "large_head",
 	}[r]
 }
 
