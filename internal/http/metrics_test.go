@@ -335,7 +335,7 @@ func BenchmarkAdd(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			a := exampleAggregation(1000, false)
 			e := exampleExchange(b, role)
-			id := (&identifier{random: sequence()}).identify(e)
+			id := (exampleIdentifier(sequence())).identify(e)
 			b.ReportAllocs()
 			for b.Loop() {
 				a.add(e, exampleRoute, id, exampleStart)

@@ -3,7 +3,6 @@
 package http
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -373,35 +372,3 @@ func putText(attributes pcommon.Map, key, value string) {
 // validText makes bytes from the network a string that may be sent: in OTLP a string is UTF-8, and a receiver may
 // refuse the whole batch for one that is not.
 func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
-
-// sampler keeps a ratio of the traces, the same ones on all hosts: the decision is made of the trace id alone, by the
-// threshold of OpenTelemetry's consistent probability sampling (the last 56 bits of the id are random). It is not safe
-// for concurrent use.
-type sampler struct {
-	threshold uint64 // what is below is not kept
-	unsampled uint64 // exchanges that were not kept
-}
-
-// newSampler makes a sampler for a ratio from 0 (nothing) to 1 (everything).
-func newSampler(ratio float64) *sampler {
-	const all = uint64(1) << 56
-	switch {
-	case ratio >= 1:
-		return &sampler{}
-	case ratio > 0:
-		return &sampler{threshold: all - uint64(ratio*float64(all))}
-	default:
-		return &sampler{threshold: all}
-	}
-}
-
-// keep decides whether an exchange is reported as a span, notes it in its identity, and counts it if it is not. What
-// the application's own tracing did not sample is never kept; what it did sample is thinned out like all else.
-func (s *sampler) keep(id *identity) bool {
-	const low56 = uint64(1)<<56 - 1
-	id.sampled = id.flags&flagSampled != 0 && binary.BigEndian.Uint64(id.trace[8:])&low56 >= s.threshold
-	if !id.sampled {
-		s.unsampled++
-	}
-	return id.sampled
-}

@@ -3,7 +3,6 @@
 package http
 
 import (
-	"math"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -68,13 +67,13 @@ const exampleRoute = "/orders/{number}/items"
 func spanOf(t testing.TB, e *Exchange) ptrace.Span {
 	t.Helper()
 	s := newSpans(exampleScope)
-	id := (&identifier{random: sequence()}).identify(e)
+	id := (exampleIdentifier(sequence())).identify(e)
 	require.True(t, s.add(e, exampleRoute, id, exampleWall))
 	return s.take().ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
 }
 
 func TestGoldenSpans(t *testing.T) {
-	s, i := newSpans(exampleScope), &identifier{random: sequence()}
+	s, i := newSpans(exampleScope), exampleIdentifier(sequence())
 	for _, e := range []*Exchange{
 		exampleExchange(t, RoleClient),
 		exampleExchange(t, RoleServer),
@@ -376,75 +375,10 @@ func TestBytesFromTheNetworkBecomeText(t *testing.T) {
 	}
 }
 
-func TestSampler(t *testing.T) {
-	// The last 56 bits of the id against the threshold, (1 - ratio) * 2^56.
-	trace := func(randomness uint64) pcommon.TraceID {
-		id := pcommon.TraceID{0: 0xff, 8: 0xff}
-		for i := range 7 {
-			id[15-i] = byte(randomness >> (8 * i))
-		}
-		return id
-	}
-	const most = uint64(1)<<56 - 1
-	for _, test := range []struct {
-		ratio      float64
-		randomness uint64
-		want       bool
-	}{
-		{1, 0, true},
-		{1, most, true},
-		{2, 0, true},
-		{0, most, false},
-		{-1, most, false},
-		{math.NaN(), most, false},
-		{0.5, 1 << 55, true},
-		{0.5, 1<<55 - 1, false},
-		{0.25, 3 << 54, true},
-		{0.25, 3<<54 - 1, false},
-		{math.SmallestNonzeroFloat64, most, false},
-		{1.0 / (1 << 56), most, true},
-		{1.0 / (1 << 56), most - 1, false},
-	} {
-		s := newSampler(test.ratio)
-		id := identity{trace: trace(test.randomness), flags: flagSampled}
-		assert.Equal(t, test.want, s.keep(&id), "%+v", test)
-		assert.Equal(t, test.want, id.sampled)
-		assert.Equal(t, test.want, s.unsampled == 0)
-	}
-}
-
-func TestWhatTheApplicationDidNotSampleIsNotKept(t *testing.T) {
-	s, i := newSampler(1), noRandomness(t)
-	for flags, want := range map[string]bool{"00": false, "01": true, "02": false, "03": true} {
-		id := i.identify(&Exchange{FlowID: 1, TraceParent: "00-" + exampleTrace + "-" + exampleParent + "-" + flags})
-		assert.Equal(t, want, s.keep(&id), flags)
-	}
-	assert.EqualValues(t, 2, s.unsampled)
-}
-
-func TestSamplingKeepsTheRatioOfDerivedTraces(t *testing.T) {
-	s, i := newSampler(0.1), noRandomness(t)
-	kept := 0
-	const exchanges = 20000
-	for n := range exchanges {
-		e := &Exchange{Role: RoleServer, FlowID: uint64(n/10 + 1), RequestOffset: uint32(n % 10 * 300)}
-		server := i.identify(e)
-		e.Role = RoleClient
-		client := i.identify(e)
-		keep := s.keep(&server)
-		require.Equal(t, keep, s.keep(&client), "both ends or none")
-		if keep {
-			kept++
-		}
-	}
-	assert.InDelta(t, exchanges/10, kept, 0.01*exchanges)
-	assert.EqualValues(t, 2*(exchanges-kept), s.unsampled)
-}
-
 func BenchmarkSpan(b *testing.B) {
 	for name, role := range map[string]Role{"server": RoleServer, "client": RoleClient} {
 		b.Run(name, func(b *testing.B) {
-			s, i := newSpans(exampleScope), &identifier{random: sequence()}
+			s, i := newSpans(exampleScope), exampleIdentifier(sequence())
 			e := exampleExchange(b, role)
 			b.ReportAllocs()
 			for b.Loop() {
