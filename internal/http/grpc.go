@@ -2,6 +2,11 @@
 
 package http
 
+import "strings"
+
+// systemGRPC is the value of rpc.system.name.
+const systemGRPC = "grpc"
+
 // contentTypeGRPC is what the content type of every call of gRPC begins with ("gRPC over HTTP2", Requests), and of
 // gRPC-Web.
 const contentTypeGRPC = "application/grpc"
@@ -20,8 +25,16 @@ func isGRPC(contentType []byte) bool {
 	return true
 }
 
+// rpcMethod is the full name of the method that a call of gRPC asks for, such as helloworld.Greeter/SayHello: its path
+// without the slash before it ("gRPC over HTTP2", Requests). Empty: it is not known.
+func (e *Exchange) rpcMethod() string {
+	path, _ := splitTarget(e.Target)
+	return strings.TrimPrefix(path, "/")
+}
+
 // Statuses of gRPC (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
 const (
+	grpcNoStatus         = -1 // it is not known
 	grpcOK               = 0
 	grpcUnknown          = 2
 	grpcDeadlineExceeded = 4
@@ -29,21 +42,30 @@ const (
 	grpcInternal         = 13
 	grpcUnavailable      = 14
 	grpcDataLoss         = 15
+	grpcStatuses         = 17 // so many are there, from 0 on
 )
 
-// grpcStatusName is a status as rpc.response.status_code spells it. What is not in the list of gRPC is UNKNOWN, which
-// that list allows for, and which keeps the values few; empty: it is not known.
+// knownGRPCStatus is a status of the list of gRPC, or grpcNoStatus. A number that is not in the list is UNKNOWN, which the
+// list allows for, and which keeps the values few.
+func knownGRPCStatus(status int) int {
+	switch {
+	case status < 0:
+		return grpcNoStatus
+	case status >= grpcStatuses:
+		return grpcUnknown
+	}
+	return status
+}
+
+// grpcStatusName is a status as rpc.response.status_code spells it; empty: it is not known.
 func grpcStatusName(status int) string {
-	names := [...]string{
+	names := [grpcStatuses]string{
 		"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 		"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
 		"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
 	}
-	switch {
-	case status < 0:
+	if status = knownGRPCStatus(status); status == grpcNoStatus {
 		return ""
-	case status >= len(names):
-		return names[grpcUnknown]
 	}
 	return names[status]
 }
@@ -54,9 +76,9 @@ func grpcFailed(role Role, status int) bool {
 	if role == RoleClient {
 		return status != grpcOK
 	}
-	switch status {
+	switch knownGRPCStatus(status) {
 	case grpcUnknown, grpcDeadlineExceeded, grpcUnimplemented, grpcInternal, grpcUnavailable, grpcDataLoss:
 		return true
 	}
-	return grpcStatusName(status) == grpcStatusName(grpcUnknown)
+	return false
 }

@@ -60,8 +60,5 @@ func (i *instrumented) note(e *Exchange) bool {
 // exportsTraces says whether an exchange is an export of traces by OTLP.
 func (e *Exchange) exportsTraces() bool {
 	path, _ := splitTarget(e.Target)
-	if e.GRPC {
-		return strings.TrimPrefix(path, "/") == exportMethod
-	}
-	return e.Method == "POST" && strings.HasSuffix(path, "/v1/traces")
+	return e.Method == "POST" && strings.HasSuffix(path, "/v1/traces") || e.rpcMethod() == exportMethod
 }
