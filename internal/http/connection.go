@@ -723,6 +723,11 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 			UserAgent:         c.userAgent,
 			TraceParent:       string(r.TraceParent),
 			TraceState:        string(r.TraceState),
+			TraceBin:          string(r.TraceBin),
+			B3:                r.B3.Text(),
+			RequestID:         string(r.RequestID),
+			GRPC:              isGRPC(r.ContentType),
+			GRPCStatus:        -1,
 			MinorVersion:      r.Minor,
 			RequestBodyBytes:  -1,
 			ResponseBodyBytes: -1,
@@ -806,6 +811,7 @@ func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs u
 	e := &c.pending[0]
 	e.ResponseNs = startNs
 	e.Status = r.Status
+	e.GRPCStatus = r.GRPCStatus
 	switch r.Framing {
 	case http1.FramingNone:
 		e.ResponseBodyBytes = 0

@@ -741,14 +741,14 @@ func TestPairingDetails(t *testing.T) {
 		want := Exchange{
 			Role: role, StartNs: 1000, ResponseNs: 2000, EndNs: 3000, Method: "GET", Target: "/a", Host: "h:1", UserAgent: "u",
 			TraceParent: "p", TraceState: "s", MinorVersion: 0, Status: 200, ResponseBodyBytes: 10, Local: local, Peer: peer,
-			FlowID: 77<<32 | 80, SRTTUs: 50, Retransmits: 2,
+			GRPCStatus: -1, FlowID: 77<<32 | 80, SRTTUs: 50, Retransmits: 2,
 		}
 		assert.Equal(t, want, o.exchanges[0])
 		const late = 1 // the rest of the request comes after its first byte
 		want = Exchange{
 			Role: role, StartNs: 4000, ResponseNs: 5000 + late, EndNs: 5000 + late, Method: "GET", Target: "/b", Host: "a",
 			MinorVersion: 1, Status: 200, ResponseBodyBytes: 5, Local: local, Peer: peer,
-			FlowID: 77<<32 | 80, RequestOffset: uint32(len(traced)), SRTTUs: 50, Retransmits: 2,
+			GRPCStatus: -1, FlowID: 77<<32 | 80, RequestOffset: uint32(len(traced)), SRTTUs: 50, Retransmits: 2,
 		}
 		assert.Equal(t, want, o.exchanges[1])
 	})

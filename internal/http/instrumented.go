@@ -13,8 +13,8 @@ import (
 const maxInstrumented = 4096
 
 // instrumented recognizes processes that send their own traces, so that their requests are not reported a second time.
-// The sign is an export by OTLP/HTTP: a POST to /v1/traces (OTLP specification, "OTLP/HTTP Request"). It is not safe for
-// concurrent use.
+// The sign is an export of OTLP: a POST to /v1/traces ("OTLP/HTTP Request" in the specification), or a call of
+// exportMethod. It is not safe for concurrent use.
 type instrumented struct {
 	processes map[processKey]struct{}
 }
@@ -42,12 +42,12 @@ func (i *instrumented) knows(owner *workload.Workload) bool {
 	return known
 }
 
+// exportMethod is what exports traces by OTLP/gRPC (opentelemetry/proto/collector/trace/v1/trace_service.proto).
+const exportMethod = "opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
 // note says whether an exchange is an export of traces, and remembers the process that makes it.
 func (i *instrumented) note(e *Exchange) bool {
-	if i == nil || e.Role != RoleClient || e.Method != "POST" {
-		return false
-	}
-	if path, _ := splitTarget(e.Target); !strings.HasSuffix(path, "/v1/traces") {
+	if i == nil || e.Role != RoleClient || !e.exportsTraces() {
 		return false
 	}
 	if len(i.processes) >= maxInstrumented {
@@ -55,4 +55,10 @@ func (i *instrumented) note(e *Exchange) bool {
 	}
 	i.processes[keyOf(e.Owner)] = struct{}{}
 	return true
+}
+
+// exportsTraces says whether an exchange is an export of traces by OTLP.
+func (e *Exchange) exportsTraces() bool {
+	path, _ := splitTarget(e.Target)
+	return e.Method == "POST" && strings.HasSuffix(path, "/v1/traces") || e.rpcMethod() == exportMethod
 }

@@ -17,14 +17,23 @@ func TestProcessesThatSendTheirOwnTracesAreKnownByTheirExport(t *testing.T) {
 		exchange Exchange
 		export   bool
 	}{
-		"export":           {Exchange{Role: RoleClient, Method: "POST", Target: "/v1/traces"}, true},
-		"below a path":     {Exchange{Role: RoleClient, Method: "POST", Target: "/otlp/v1/traces?key=1"}, true},
-		"absolute target":  {Exchange{Role: RoleClient, Method: "POST", Target: "http://proxy/v1/traces"}, true},
-		"metrics":          {Exchange{Role: RoleClient, Method: "POST", Target: "/v1/metrics"}, false},
-		"not a POST":       {Exchange{Role: RoleClient, Method: "GET", Target: "/v1/traces"}, false},
-		"a collector's":    {Exchange{Role: RoleServer, Method: "POST", Target: "/v1/traces"}, false},
-		"another's path":   {Exchange{Role: RoleClient, Method: "POST", Target: "/v1/traces/7"}, false},
-		"target not known": {Exchange{Role: RoleClient, Method: "POST"}, false},
+		"export":                    {Exchange{Role: RoleClient, Method: "POST", Target: "/v1/traces"}, true},
+		"below a path":              {Exchange{Role: RoleClient, Method: "POST", Target: "/otlp/v1/traces?key=1"}, true},
+		"absolute target":           {Exchange{Role: RoleClient, Method: "POST", Target: "http://proxy/v1/traces"}, true},
+		"metrics":                   {Exchange{Role: RoleClient, Method: "POST", Target: "/v1/metrics"}, false},
+		"not a POST":                {Exchange{Role: RoleClient, Method: "GET", Target: "/v1/traces"}, false},
+		"a collector's":             {Exchange{Role: RoleServer, Method: "POST", Target: "/v1/traces"}, false},
+		"another's path":            {Exchange{Role: RoleClient, Method: "POST", Target: "/v1/traces/7"}, false},
+		"by gRPC":                   {Exchange{Role: RoleClient, Method: "POST", Target: "/" + exportMethod, GRPC: true}, true},
+		"by gRPC, method not known": {Exchange{Role: RoleClient, Target: "/" + exportMethod, GRPC: true}, true},
+		"metrics by gRPC": {Exchange{
+			Role: RoleClient, Method: "POST", GRPC: true,
+			Target: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+		}, false},
+		"a collector's by gRPC":           {Exchange{Role: RoleServer, Target: "/" + exportMethod, GRPC: true}, false},
+		"by gRPC, other fields not known": {Exchange{Role: RoleClient, Target: "/" + exportMethod}, true},
+		"gRPC, target not known":          {Exchange{Role: RoleClient, Method: "POST", GRPC: true}, false},
+		"target not known":                {Exchange{Role: RoleClient, Method: "POST"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			known := newInstrumented()

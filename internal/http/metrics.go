@@ -23,17 +23,19 @@ var (
 )
 
 // seriesKey is what distinguishes the series of all workloads: the attributes that the semantic conventions have for
-// HTTP metrics. It is made without allocation. error.type follows from role, status and errorType.
+// metrics of HTTP and RPC. It is made without allocation. error.type follows from role, the two statuses and errorType.
 type seriesKey struct {
-	resource  string
-	role      Role
-	method    string // a known one
-	scheme    string
-	status    int
-	errorType string // Exchange.ErrorType
-	version   string
-	route     string   // of a server: a client has none
-	server    endpoint // of a client: what a server is called is the caller's choice, and opt-in in the conventions
+	resource   string
+	role       Role
+	grpc       bool
+	method     string // of HTTP, a known one
+	scheme     string // of HTTP
+	status     int    // of HTTP; where it is gRPC, only what is strange there
+	grpcStatus int
+	errorType  string // Exchange.ErrorType
+	version    string
+	route      string   // of a server, a client has none; the method of gRPC on both ends
+	server     endpoint // of a client: what a server is called is the caller's choice, and opt-in in the conventions
 }
 
 // series is the metrics of one attribute set.
@@ -43,8 +45,9 @@ type series struct {
 	start      time.Time
 	lastUsed   time.Time
 
-	duration, requestSize, responseSize *signal.Histogram
-	exemplar                            exemplar // of duration
+	duration                  *signal.Histogram
+	requestSize, responseSize *signal.Histogram // nil where it is gRPC
+	exemplar                  exemplar          // of duration
 }
 
 // exemplar is the last sampled exchange of an interval. Without a span there is none.
@@ -69,7 +72,7 @@ type aggregation struct {
 	expiry     time.Duration
 	groups     map[string]*group
 	series     map[seriesKey]*series
-	overflow   group     // one series of each role: they are in metrics of their own
+	overflow   group     // one series of each role of each protocol: they are in metrics of their own
 	overflowed uint64    // exchanges that found no place of their own
 	flushed    time.Time // what is new starts no earlier: intervals of one attribute set do not overlap
 }
@@ -95,10 +98,10 @@ func (a *aggregation) add(e *Exchange, route string, id identity, at time.Time) 
 	}
 	seconds := e.duration().Seconds()
 	s.duration.Observe(seconds)
-	if e.RequestBodyBytes >= 0 {
+	if e.RequestBodyBytes >= 0 && !e.GRPC {
 		s.requestSize.Observe(float64(e.RequestBodyBytes))
 	}
-	if e.ResponseBodyBytes >= 0 {
+	if e.ResponseBodyBytes >= 0 && !e.GRPC {
 		s.responseSize.Observe(float64(e.ResponseBodyBytes))
 	}
 	if id.sampled && !at.Before(s.exemplar.at) {
@@ -111,15 +114,19 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	key := seriesKey{
 		resource:  e.Owner.ResourceKey(),
 		role:      e.Role,
-		method:    knownMethod(e.Method),
-		scheme:    e.scheme(),
-		status:    e.Status,
+		grpc:      e.GRPC,
 		errorType: e.ErrorType,
 		version:   e.protocolVersion(),
 	}
+	if e.GRPC {
+		key.status, key.grpcStatus = e.strangeStatus(), knownGRPCStatus(e.GRPCStatus)
+	} else {
+		key.method, key.scheme, key.status = knownMethod(e.Method), e.scheme(), e.Status
+	}
 	if e.Role == RoleClient {
 		key.server = e.server()
-	} else {
+	}
+	if e.Role == RoleServer || e.GRPC {
 		key.route = route
 	}
 	if s := a.series[key]; s != nil {
@@ -127,7 +134,7 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	}
 	if len(a.series) >= a.maxSeries {
 		a.overflowed++
-		return a.overflowOf(e.Role, at)
+		return a.overflowOf(seriesKey{role: e.Role, grpc: e.GRPC}, at)
 	}
 	// The series outlives the head of the request, which these may be slices of.
 	key.errorType = strings.Clone(key.errorType)
@@ -147,13 +154,13 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	return s
 }
 
-func (a *aggregation) overflowOf(role Role, at time.Time) *series {
+func (a *aggregation) overflowOf(key seriesKey, at time.Time) *series {
 	for _, s := range a.overflow.series {
-		if s.key.role == role {
+		if s.key == key {
 			return s
 		}
 	}
-	s := a.newSeries(seriesKey{role: role}, at)
+	s := a.newSeries(key, at)
 	s.attributes.PutBool(attrOverflow, true)
 	a.overflow.series = append(a.overflow.series, s)
 	return s
@@ -163,27 +170,37 @@ func (a *aggregation) newSeries(key seriesKey, at time.Time) *series {
 	if at.Before(a.flushed) {
 		at = a.flushed
 	}
-	return &series{
-		key:          key,
-		attributes:   pcommon.NewMap(),
-		start:        at,
-		lastUsed:     at,
-		duration:     signal.NewHistogram(durationBounds),
-		requestSize:  signal.NewHistogram(sizeBounds),
-		responseSize: signal.NewHistogram(sizeBounds),
+	s := &series{
+		key:        key,
+		attributes: pcommon.NewMap(),
+		start:      at,
+		lastUsed:   at,
+		duration:   signal.NewHistogram(durationBounds),
 	}
+	if !key.grpc {
+		s.requestSize, s.responseSize = signal.NewHistogram(sizeBounds), signal.NewHistogram(sizeBounds)
+	}
+	return s
 }
 
 func (key *seriesKey) describe(attributes pcommon.Map) {
-	attributes.PutStr(attrMethod, key.method)
-	attributes.PutStr(attrScheme, key.scheme)
+	if key.grpc {
+		attributes.PutStr(attrRPCSystem, systemGRPC)
+		putText(attributes, attrRPCMethod, key.route)
+		putText(attributes, attrRPCStatus, grpcStatusName(key.grpcStatus))
+	} else {
+		attributes.PutStr(attrMethod, key.method)
+		attributes.PutStr(attrScheme, key.scheme)
+		putText(attributes, attrRoute, key.route)
+	}
 	if key.status != 0 {
 		attributes.PutInt(attrStatusCode, int64(key.status))
 	}
-	outcome := Exchange{Role: key.role, Status: key.status, ErrorType: key.errorType}
+	outcome := Exchange{
+		Role: key.role, Status: key.status, GRPC: key.grpc, GRPCStatus: key.grpcStatus, ErrorType: key.errorType,
+	}
 	putText(attributes, attrErrorType, outcome.errorType())
 	putText(attributes, attrProtocolVersion, key.version)
-	putText(attributes, attrRoute, key.route)
 	key.server.describe(attributes)
 }
 
@@ -234,9 +251,10 @@ func (a *aggregation) sortedGroups() []*group {
 	return slices.SortedFunc(maps.Values(a.groups), func(x, y *group) int { return workload.Compare(x.workload, y.workload) })
 }
 
-// instrument is one metric, a histogram, which the series of one role have.
+// instrument is one metric, a histogram, which the series of one role of one protocol have.
 type instrument struct {
 	role                    Role
+	grpc                    bool
 	name, unit, description string
 	histogram               func(s *series) *signal.Histogram
 	exemplars               bool
@@ -244,17 +262,20 @@ type instrument struct {
 
 // instruments are all metrics of the probe, in the order in which they are written, with the semantic conventions'
 // descriptions.
-func instruments() [6]instrument {
+func instruments() [8]instrument {
 	duration := func(s *series) *signal.Histogram { return s.duration }
 	requestSize := func(s *series) *signal.Histogram { return s.requestSize }
 	responseSize := func(s *series) *signal.Histogram { return s.responseSize }
+	const call = "Measures the duration of an "
 	return [...]instrument{
-		{RoleServer, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true},
-		{RoleServer, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false},
-		{RoleServer, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false},
-		{RoleClient, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true},
-		{RoleClient, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false},
-		{RoleClient, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false},
+		{RoleServer, false, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true},
+		{RoleServer, false, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false},
+		{RoleServer, false, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false},
+		{RoleClient, false, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true},
+		{RoleClient, false, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false},
+		{RoleClient, false, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false},
+		{RoleServer, true, MetricServerCallDuration, "s", call + "incoming Remote Procedure Call (RPC).", duration, true},
+		{RoleClient, true, MetricClientCallDuration, "s", call + "outgoing Remote Procedure Call (RPC).", duration, true},
 	}
 }
 
@@ -268,8 +289,11 @@ func (a *aggregation) writeGroup(
 		var points pmetric.HistogramDataPointSlice
 		madePoints := false
 		for _, s := range g.series {
+			if s.key.role != instrument.role || s.key.grpc != instrument.grpc {
+				continue
+			}
 			histogram := instrument.histogram(s)
-			if s.key.role != instrument.role || histogram.Count() == 0 {
+			if histogram.Count() == 0 {
 				continue
 			}
 			if !madeScope {

@@ -57,9 +57,14 @@ func TestGoldenMetrics(t *testing.T) {
 					e.Status, e.ErrorType, e.RequestBodyBytes, e.ResponseBodyBytes = 0, "ECONNRESET", 0, -1
 					e.Host = ""
 				}),
+				exampleExchange(t, RoleServer, func(e *Exchange) { e.MajorVersion, e.MinorVersion, e.Secure = 2, 0, true }),
+				exampleCall(t, RoleServer),
+				exampleCall(t, RoleServer, func(e *Exchange) { e.GRPCStatus = 13 }),
+				exampleCall(t, RoleClient),
+				exampleCall(t, RoleClient, func(e *Exchange) { e.GRPCStatus, e.Status = grpcNoStatus, 502 }),
 			} {
 				at := exampleStart.Add(time.Duration(n) * time.Second)
-				require.True(t, a.add(e, exampleRoute, i.identify(e), at))
+				require.True(t, a.add(e, exampleRouteOf(t, e), i.identify(e), at))
 			}
 			got := a.flush(exampleStart.Add(10*time.Second), exampleScope)
 			expected := filepath.Join("testdata", "metrics-"+temporality+".yaml")
@@ -112,15 +117,80 @@ func TestMetricAttributes(t *testing.T) {
 				attrMethod: methodOther, attrScheme: "http", attrErrorType: "500", attrStatusCode: int64(500),
 				attrRoute: exampleRoute, attrProtocolVersion: "1.1",
 			}},
+		{"HTTP/2 with TLS", exampleExchange(t, RoleServer, func(e *Exchange) { e.MajorVersion, e.Secure = 2, true }),
+			MetricServerRequestDuration, map[string]any{
+				attrMethod: "POST", attrScheme: "https", attrStatusCode: int64(201), attrRoute: exampleRoute,
+				attrProtocolVersion: "2",
+			}},
+		{"gRPC server", exampleCall(t, RoleServer), MetricServerCallDuration, map[string]any{
+			attrRPCSystem: "grpc", attrRPCMethod: exampleMethod, attrRPCStatus: "OK", attrProtocolVersion: "2",
+		}},
+		{"gRPC client", exampleCall(t, RoleClient, func(e *Exchange) { e.GRPCStatus = 5 }),
+			MetricClientCallDuration, map[string]any{
+				attrRPCSystem: "grpc", attrRPCMethod: exampleMethod, attrRPCStatus: "NOT_FOUND", attrErrorType: "NOT_FOUND",
+				attrServerAddress: "shop.example", attrServerPort: int64(8080), attrProtocolVersion: "2",
+			}},
+		{"gRPC server without a status", exampleCall(t, RoleServer, func(e *Exchange) {
+			e.GRPCStatus, e.Target, e.ErrorType = grpcNoStatus, "", "connection_closed"
+		}), MetricServerCallDuration, map[string]any{
+			attrRPCSystem: "grpc", attrErrorType: "connection_closed", attrProtocolVersion: "2",
+		}},
+		{"gRPC client of a broken proxy", exampleCall(t, RoleClient, func(e *Exchange) {
+			e.GRPCStatus, e.Status = grpcNoStatus, 502
+		}), MetricClientCallDuration, map[string]any{
+			attrRPCSystem: "grpc", attrRPCMethod: exampleMethod, attrErrorType: "502", attrStatusCode: int64(502),
+			attrServerAddress: "shop.example", attrServerPort: int64(8080), attrProtocolVersion: "2",
+		}},
+		{"gRPC method that is not there", exampleCall(t, RoleServer, func(e *Exchange) { e.GRPCStatus = grpcUnimplemented }),
+			MetricServerCallDuration, map[string]any{
+				attrRPCSystem: "grpc", attrRPCMethod: methodOther, attrRPCStatus: "UNIMPLEMENTED",
+				attrErrorType: "UNIMPLEMENTED", attrProtocolVersion: "2",
+			}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := exampleAggregation(10, false)
-			require.True(t, a.add(test.e, exampleRoute, identity{}, exampleStart))
+			require.True(t, a.add(test.e, exampleRouteOf(t, test.e), identity{}, exampleStart))
 			points := pointsOf(a.flush(exampleStart, exampleScope), test.metric)
 			require.Len(t, points, 1)
 			assert.Equal(t, test.want, points[0].Attributes().AsRaw())
 		})
 	}
+}
+
+// A call is counted once: as a call, not as a request of HTTP, though it is one.
+func TestCallsAreNotCountedAsRequests(t *testing.T) {
+	a := exampleAggregation(10, false)
+	for _, role := range []Role{RoleServer, RoleClient} {
+		a.add(exampleCall(t, role), exampleMethod, identity{sampled: true}, exampleStart)
+		a.add(exampleExchange(t, role), exampleRoute, identity{}, exampleStart)
+	}
+	metrics := a.flush(exampleStart, exampleScope)
+	for _, instrument := range instruments() {
+		points := pointsOf(metrics, instrument.name)
+		require.Len(t, points, 1, instrument.name)
+		assert.EqualValues(t, 1, points[0].Count(), instrument.name)
+		exemplars := 0
+		if instrument.grpc {
+			exemplars = 1
+		}
+		assert.Equal(t, exemplars, points[0].Exemplars().Len(), instrument.name)
+	}
+}
+
+// Every number that is no status of gRPC is UNKNOWN, and no series has the attributes of another one.
+func TestStatusesOfGRPCAreFew(t *testing.T) {
+	a := exampleAggregation(100, false)
+	for status := range 1000 {
+		a.add(exampleCall(t, RoleServer, func(e *Exchange) { e.GRPCStatus = status - 1 }), exampleMethod, identity{}, exampleStart)
+	}
+	points := pointsOf(a.flush(exampleStart, exampleScope), MetricServerCallDuration)
+	seen := map[any]bool{}
+	for _, point := range points {
+		status := point.Attributes().AsRaw()[attrRPCStatus]
+		assert.False(t, seen[status], status)
+		seen[status] = true
+	}
+	assert.Len(t, seen, 18, "17 and none")
 }
 
 func TestHighCardinalityIsNoAttribute(t *testing.T) {
@@ -251,7 +321,8 @@ func TestOverflowIsCountedNotDropped(t *testing.T) {
 			a.add(exampleExchange(t, RoleServer), fmt.Sprintf("/%d", i), identity{sampled: true}, exampleStart)
 		}
 		a.add(exampleExchange(t, RoleClient), "", identity{}, exampleStart)
-		assert.EqualValues(t, routes-10+1, a.overflowed)
+		a.add(exampleCall(t, RoleClient), "", identity{}, exampleStart)
+		assert.EqualValues(t, routes-10+2, a.overflowed)
 		assert.Len(t, a.series, 10)
 
 		metrics := a.flush(exampleStart, exampleScope)
@@ -269,6 +340,10 @@ func TestOverflowIsCountedNotDropped(t *testing.T) {
 		assert.Equal(t, 1, overflow)
 		points := pointsOf(metrics, MetricClientRequestDuration)
 		require.Len(t, points, 1, "a client is not counted among the servers")
+		assert.Equal(t, map[string]any{attrOverflow: true}, points[0].Attributes().AsRaw())
+
+		points = pointsOf(metrics, MetricClientCallDuration)
+		require.Len(t, points, 1, "a call is not counted among the requests")
 		assert.Equal(t, map[string]any{attrOverflow: true}, points[0].Attributes().AsRaw())
 
 		points = pointsOf(a.flush(exampleStart, exampleScope), MetricClientRequestDuration)
@@ -320,6 +395,8 @@ func TestAddAllocatesNothing(t *testing.T) {
 		"server failed":         exampleExchange(t, RoleServer, func(e *Exchange) { e.Status = 503 }),
 		"client":                exampleExchange(t, RoleClient),
 		"client without a Host": exampleExchange(t, RoleClient, func(e *Exchange) { e.Host = "" }),
+		"call served":           exampleCall(t, RoleServer),
+		"call that failed":      exampleCall(t, RoleClient, func(e *Exchange) { e.GRPCStatus = 14 }),
 		"client of a proxy":     exampleExchange(t, RoleClient, func(e *Exchange) { e.Target = "http://a.example:81/b" }),
 	} {
 		a, i := exampleAggregation(10, false), noRandomness(t)
@@ -335,7 +412,7 @@ func BenchmarkAdd(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			a := exampleAggregation(1000, false)
 			e := exampleExchange(b, role)
-			id := (&identifier{random: sequence()}).identify(e)
+			id := exampleIdentifier(sequence()).identify(e)
 			b.ReportAllocs()
 			for b.Loop() {
 				a.add(e, exampleRoute, id, exampleStart)

@@ -2,7 +2,8 @@ package http
 
 import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 
-// Metric names, all of the semantic conventions for HTTP. The durations are stable, the body sizes are in development.
+// Metric names, all of the semantic conventions for HTTP and RPC. The durations of HTTP are stable, those of RPC a release
+// candidate, the body sizes are in development.
 const (
 	MetricServerRequestDuration  = "http.server.request.duration"
 	MetricServerRequestBodySize  = "http.server.request.body.size"
@@ -10,6 +11,8 @@ const (
 	MetricClientRequestDuration  = "http.client.request.duration"
 	MetricClientRequestBodySize  = "http.client.request.body.size"
 	MetricClientResponseBodySize = "http.client.response.body.size"
+	MetricServerCallDuration     = "rpc.server.call.duration"
+	MetricClientCallDuration     = "rpc.client.call.duration"
 )
 
 // Attributes that have a semantic convention.
@@ -35,7 +38,14 @@ const (
 	attrPeerPort         = string(semconv.NetworkPeerPortKey)
 	attrProtocolName     = string(semconv.NetworkProtocolNameKey)
 	attrProtocolVersion  = string(semconv.NetworkProtocolVersionKey)
+	attrTransport        = string(semconv.NetworkTransportKey)
 	attrPID              = string(semconv.ProcessPIDKey)
+	attrRPCSystem        = string(semconv.RPCSystemNameKey)
+	attrRPCMethod        = string(semconv.RPCMethodKey)
+	attrRPCMethodOther   = string(semconv.RPCMethodOriginalKey)
+	attrRPCStatus        = string(semconv.RPCResponseStatusCodeKey) // later conventions call it rpc.status_code
+
+	attrRequestID = "http.request.header.x-request-id" // of http.request.header.<key>, a list
 )
 
 // Attributes of our own, for what no convention names. Those of the connection are called as in the flow records of the
@@ -47,7 +57,7 @@ const (
 	attrOverflow        = "otel.metric.overflow"             // of the SDK specification: what did not fit max_series
 )
 
-// methodOther is what http.request.method says of a method that is not known.
+// methodOther is what http.request.method and rpc.method say of a method that is not known.
 const methodOther = "_OTHER"
 
 // knownMethod spells a method as http.request.method does: the methods of RFC 9110, PATCH (RFC 5789) and QUERY

@@ -38,10 +38,13 @@ type Config struct {
 	// RoutePatterns (may be empty) and RouteUnmatched say how a path becomes a route: see compileRoutes.
 	RoutePatterns  []string
 	RouteUnmatched string
+	// Propagators (may be empty) are the trace contexts that are believed, by the names of the constants. Their order is of
+	// no account: W3C Trace Context comes first, B3 last.
+	Propagators []string
 	// ExcludeInstrumented leaves out processes that send their own traces.
 	ExcludeInstrumented bool
-	// SamplingRatio is the share of traces whose spans are reported, 0 to 1. Metrics count all exchanges.
-	SamplingRatio float64
+	// Sampling says which spans are reported.
+	Sampling Sampling
 	// MetricsInterval is how often metrics are handed to the consumer.
 	MetricsInterval time.Duration
 	// Delta makes histograms start anew with each MetricsInterval.
@@ -131,9 +134,24 @@ func ValidateRoutes(patterns []string) error {
 	return err
 }
 
+// ValidatePropagators checks names of propagators. Each error begins with the name's place in the list, propagators[0]
+// and so on.
+func ValidatePropagators(names []string) error {
+	_, err := compilePropagators(names)
+	return err
+}
+
 // New makes a probe that does nothing until it is started. A nil selector observes every process.
 func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector *workload.Selector, sinks Sinks, logger *zap.Logger) (*Probe, error) {
 	routes, err := newRouteTable(config.RoutePatterns, config.RouteUnmatched)
+	if err != nil {
+		return nil, err
+	}
+	believed, err := compilePropagators(config.Propagators)
+	if err != nil {
+		return nil, err
+	}
+	thinning, err := newSampler(config.Sampling)
 	if err != nil {
 		return nil, err
 	}
@@ -146,8 +164,8 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		logger:      logger,
 		stop:        make(chan context.Context, 1),
 		clock:       kernel.NewClock(),
-		identifier:  &identifier{random: rand.Uint64},
-		sampler:     newSampler(config.SamplingRatio),
+		identifier:  &identifier{random: rand.Uint64, propagators: believed},
+		sampler:     thinning,
 		routes:      routes,
 		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
 		spans:       newSpans(config.Scope),
@@ -350,7 +368,7 @@ func (p *Probe) tell(e *Exchange) {
 		p.counters.client.Add(1)
 	}
 	id := p.identifier.identify(e)
-	p.sampler.keep(&id)
+	p.sampler.keep(e, &id)
 	id.sampled = id.sampled && p.sinks.Traces != nil // an exemplar points to a span that somebody gets
 	route := p.routes.route(e)
 	if p.sinks.Metrics != nil {

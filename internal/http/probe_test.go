@@ -87,7 +87,8 @@ func observe(t *testing.T) *observation {
 	o.Probe, err = New(Config{
 		HeadBytes:       512,
 		MaxConnections:  10_000,
-		SamplingRatio:   1,
+		Sampling:        Sampling{Ratio: 1},
+		Propagators:     []string{PropagatorTraceContext, PropagatorGRPCTraceBin},
 		MetricsInterval: time.Hour, // at the end alone
 		Delta:           true,
 		MaxSeries:       10_000,

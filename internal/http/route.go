@@ -403,8 +403,9 @@ func isUUID(segment string) bool {
 // routeTable tells the routes of exchanges: those of a configuration, and as many more as a routeCap admits. It is not
 // safe for concurrent use.
 type routeTable struct {
-	routes *Routes
-	limit  *routeCap
+	routes  *Routes
+	limit   *routeCap
+	methods *routeCap // of gRPC
 }
 
 // newRouteTable makes a routeTable of what compileRoutes takes, with the default limits.
@@ -413,13 +414,16 @@ func newRouteTable(patterns []string, unmatched string) (*routeTable, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &routeTable{routes: routes, limit: newRouteCap(0, 0)}, nil
+	return &routeTable{routes: routes, limit: newRouteCap(0, 0), methods: newRouteCap(0, 0)}, nil
 }
 
-// route tells the route of an exchange as its server has it; empty: none. Configured routes are never limited. A path
-// that the server did not find is no proof of a route: it takes the place of none, so that a scanner does not push out
-// what is really served.
+// route tells the route of an exchange as its server has it, and of a call of gRPC its method on both ends; empty: none.
+// Configured routes are never limited. A path that the server did not find is no proof of a route: it takes the place of
+// none, so that a scanner does not push out what is really served.
 func (t *routeTable) route(e *Exchange) string {
+	if e.GRPC {
+		return t.method(e)
+	}
 	if e.Role != RoleServer {
 		return "" // a client does not know the routes of its servers
 	}
@@ -433,6 +437,25 @@ func (t *routeTable) route(e *Exchange) string {
 	default:
 		return t.limit.admit(e.Owner.Service.Name, route)
 	}
+}
+
+// method tells rpc.method of a call of gRPC; empty: not known. What the server does not implement, and what goes beyond
+// the limit, is _OTHER.
+func (t *routeTable) method(e *Exchange) string {
+	method := e.rpcMethod()
+	if method == "" {
+		return ""
+	}
+	service := e.Owner.Service.Name
+	if e.Role == RoleServer && (e.GRPCStatus == grpcUnimplemented || e.Status == 404) {
+		method = t.methods.known(service, method)
+	} else {
+		method = t.methods.admit(service, method)
+	}
+	if method == restOfPath {
+		return methodOther
+	}
+	return method
 }
 
 // Defaults of a routeCap.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
 func routesOf(t testing.TB, unmatched string, patterns ...string) *Routes {
@@ -453,4 +455,29 @@ func BenchmarkRedactQuery(b *testing.B) {
 			}
 		})
 	}
+}
+
+func TestMethodsOfGRPCAreBounded(t *testing.T) {
+	table, err := newRouteTable(nil, "")
+	require.NoError(t, err)
+	call := func(role Role, method string, status int) string {
+		return table.route(&Exchange{
+			Role: role, Owner: &workload.Workload{}, GRPC: true, GRPCStatus: status, Target: "/" + method,
+		})
+	}
+	assert.Equal(t, methodOther, call(RoleServer, "a.B/Served", grpcUnimplemented))
+	assert.Equal(t, "a.B/Served", call(RoleServer, "a.B/Served", grpcOK))
+	assert.Equal(t, "a.B/Served", call(RoleServer, "a.B/Served", grpcUnimplemented), "it is known to be there")
+	distinct := map[string]bool{}
+	for i := range 3 * defaultRoutes {
+		distinct[call(RoleServer, fmt.Sprintf("a.B/M%d", i), grpcOK)] = true
+		assert.Equal(t, methodOther, call(RoleServer, fmt.Sprintf("scan.ned/M%d", i), grpcUnimplemented))
+	}
+	assert.Len(t, distinct, defaultRoutes, "with _OTHER, and but for the first one")
+	assert.True(t, distinct[methodOther])
+	assert.Equal(t, "a.B/Served", call(RoleServer, "a.B/Served", grpcNoStatus))
+	assert.Equal(t, methodOther, call(RoleClient, "c.D/E", grpcOK))
+	assert.Empty(t, call(RoleClient, "", grpcOK))
+	assert.Equal(t, "/orders", table.route(&Exchange{Role: RoleServer, Owner: &workload.Workload{}, Target: "/orders"}),
+		"methods take no place of routes")
 }

@@ -3,7 +3,6 @@
 package http
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -74,7 +73,7 @@ func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicN
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
 	attributes := span.Attributes()
-	attributes.EnsureCapacity(26)
+	attributes.EnsureCapacity(28)
 	e.describe(attributes, route)
 	s.count++
 	return true
@@ -92,8 +91,15 @@ func (e *Exchange) timeToFirstByte() (time.Duration, bool) {
 }
 
 // spanName is "{method} {http.route}", or the method alone; a method that is not known is HTTP there. A client has no
-// route, and no url.template either, which is what its name would have.
+// route, and no url.template either, which is what its name would have. Of a call of gRPC it is rpc.method, and grpc where
+// that is not known.
 func (e *Exchange) spanName(route string) string {
+	if e.GRPC {
+		if route == "" || route == methodOther {
+			return systemGRPC
+		}
+		return validText(route)
+	}
 	method := knownMethod(e.Method)
 	if method == methodOther {
 		method = "HTTP"
@@ -105,10 +111,18 @@ func (e *Exchange) spanName(route string) string {
 }
 
 // failed says whether the exchange is an error to the one whose span it is: a status of 4xx is the client's error
-// alone.
+// alone. The status of gRPC decides before that of HTTP, which may be a proxy's.
 func (e *Exchange) failed() bool {
-	return e.ErrorType != "" || e.Status >= 500 || e.Role == RoleClient && e.Status >= 400
+	switch {
+	case e.ErrorType != "":
+		return true
+	case e.hasGRPCStatus():
+		return grpcFailed(e.Role, e.GRPCStatus)
+	}
+	return e.Status >= 500 || e.Role == RoleClient && e.Status >= 400
 }
+
+func (e *Exchange) hasGRPCStatus() bool { return e.GRPC && e.GRPCStatus > grpcNoStatus }
 
 // errorType is the value of error.type, empty where nothing failed. Why there is no whole response says more than the
 // status, which stands in an attribute of its own.
@@ -118,30 +132,26 @@ func (e *Exchange) errorType() string {
 		return ""
 	case e.ErrorType != "":
 		return e.ErrorType
+	case e.hasGRPCStatus():
+		return grpcStatusName(e.GRPCStatus)
 	default:
 		return strconv.Itoa(e.Status)
 	}
 }
 
-// describe writes what the semantic conventions for HTTP spans have (server and client, stable), and what the
-// connection adds. What is not known is not written.
+// describe writes what the semantic conventions for spans of HTTP (server and client, stable) or of gRPC (release
+// candidate) have, and what the connection adds. What is not known is not written.
 func (e *Exchange) describe(attributes pcommon.Map, route string) {
-	method := knownMethod(e.Method)
-	attributes.PutStr(attrMethod, method)
-	if method == methodOther {
-		putText(attributes, attrMethodOriginal, e.Method)
-	}
-	attributes.PutStr(attrScheme, e.scheme())
-	if e.Role == RoleClient {
-		putText(attributes, attrFullURL, e.fullURL())
+	if e.GRPC {
+		e.describeCall(attributes, route)
 	} else {
-		e.describeServed(attributes, route)
-	}
-	if e.Status != 0 {
-		attributes.PutInt(attrStatusCode, int64(e.Status))
+		e.describeRequest(attributes, route)
 	}
 	putText(attributes, attrErrorType, e.errorType())
 	putText(attributes, attrUserAgent, e.UserAgent)
+	if e.RequestID != "" {
+		attributes.PutEmptySlice(attrRequestID).AppendEmpty().SetStr(validText(e.RequestID))
+	}
 	if e.RequestBodyBytes >= 0 {
 		attributes.PutInt(attrRequestBodySize, e.RequestBodyBytes)
 	}
@@ -177,6 +187,47 @@ func (e *Exchange) describe(attributes pcommon.Map, route string) {
 	}
 }
 
+// describeRequest writes what is of HTTP alone.
+func (e *Exchange) describeRequest(attributes pcommon.Map, route string) {
+	method := knownMethod(e.Method)
+	attributes.PutStr(attrMethod, method)
+	if method == methodOther {
+		putText(attributes, attrMethodOriginal, e.Method)
+	}
+	attributes.PutStr(attrScheme, e.scheme())
+	if e.Role == RoleClient {
+		putText(attributes, attrFullURL, e.fullURL())
+	} else {
+		e.describeServed(attributes, route)
+	}
+	if e.Status != 0 {
+		attributes.PutInt(attrStatusCode, int64(e.Status))
+	}
+}
+
+// describeCall writes what is of gRPC alone.
+func (e *Exchange) describeCall(attributes pcommon.Map, method string) {
+	attributes.PutStr(attrRPCSystem, systemGRPC)
+	putText(attributes, attrRPCMethod, method)
+	if method == methodOther {
+		putText(attributes, attrRPCMethodOther, e.rpcMethod())
+	}
+	putText(attributes, attrRPCStatus, grpcStatusName(e.GRPCStatus))
+	if status := e.strangeStatus(); status != 0 {
+		attributes.PutInt(attrStatusCode, int64(status))
+	}
+	attributes.PutStr(attrTransport, "tcp")
+}
+
+// strangeStatus is the status of HTTP where it is not the one that every answer of gRPC has ("gRPC over HTTP2",
+// Responses): it is a proxy's, say. 0: there is none.
+func (e *Exchange) strangeStatus() int {
+	if e.Status == 200 {
+		return 0
+	}
+	return e.Status
+}
+
 // describeServed writes what is of a server's span alone.
 func (e *Exchange) describeServed(attributes pcommon.Map, route string) {
 	path, query := splitTarget(e.Target)
@@ -188,6 +239,8 @@ func (e *Exchange) describeServed(attributes pcommon.Map, route string) {
 // protocolVersion is the version as network.protocol.version spells it, empty where no request line was understood.
 func (e *Exchange) protocolVersion() string {
 	switch {
+	case e.MajorVersion == 2:
+		return "2"
 	case e.MinorVersion == 1:
 		return "1.1"
 	case e.MinorVersion == 0 && e.Method != "":
@@ -198,18 +251,26 @@ func (e *Exchange) protocolVersion() string {
 	return ""
 }
 
-// The schemes that a target in absolute-form may name here.
+// The schemes that are told apart.
 const (
 	schemeHTTP  = "http"
 	schemeHTTPS = "https"
 )
 
-// scheme is http, which is what was on the wire, unless a target in absolute-form asks a proxy for https.
+// scheme is what a target in absolute-form asks a proxy for, else what was on the wire.
 func (e *Exchange) scheme() string {
+	secure := e.Secure
 	if e.Target != "" && e.Target[0] != '/' {
-		if scheme, _, _, ok := splitAbsolute(e.Target); ok && strings.EqualFold(scheme, schemeHTTPS) {
-			return schemeHTTPS
+		switch scheme, _, _, ok := splitAbsolute(e.Target); {
+		case !ok:
+		case strings.EqualFold(scheme, schemeHTTPS):
+			secure = true
+		case strings.EqualFold(scheme, schemeHTTP):
+			secure = false
 		}
+	}
+	if secure {
+		return schemeHTTPS
 	}
 	return schemeHTTP
 }
@@ -373,35 +434,3 @@ func putText(attributes pcommon.Map, key, value string) {
 // validText makes bytes from the network a string that may be sent: in OTLP a string is UTF-8, and a receiver may
 // refuse the whole batch for one that is not.
 func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
-
-// sampler keeps a ratio of the traces, the same ones on all hosts: the decision is made of the trace id alone, by the
-// threshold of OpenTelemetry's consistent probability sampling (the last 56 bits of the id are random). It is not safe
-// for concurrent use.
-type sampler struct {
-	threshold uint64 // what is below is not kept
-	unsampled uint64 // exchanges that were not kept
-}
-
-// newSampler makes a sampler for a ratio from 0 (nothing) to 1 (everything).
-func newSampler(ratio float64) *sampler {
-	const all = uint64(1) << 56
-	switch {
-	case ratio >= 1:
-		return &sampler{}
-	case ratio > 0:
-		return &sampler{threshold: all - uint64(ratio*float64(all))}
-	default:
-		return &sampler{threshold: all}
-	}
-}
-
-// keep decides whether an exchange is reported as a span, notes it in its identity, and counts it if it is not. What
-// the application's own tracing did not sample is never kept; what it did sample is thinned out like all else.
-func (s *sampler) keep(id *identity) bool {
-	const low56 = uint64(1)<<56 - 1
-	id.sampled = id.flags&flagSampled != 0 && binary.BigEndian.Uint64(id.trace[8:])&low56 >= s.threshold
-	if !id.sampled {
-		s.unsampled++
-	}
-	return id.sampled
-}

@@ -3,7 +3,6 @@
 package http
 
 import (
-	"math"
 	"net/netip"
 	"path/filepath"
 	"testing"
@@ -62,19 +61,44 @@ func exampleExchange(t testing.TB, role Role, changes ...func(*Exchange)) *Excha
 	return e
 }
 
+// exampleCall is an ordinary call of gRPC.
+func exampleCall(t testing.TB, role Role, changes ...func(*Exchange)) *Exchange {
+	t.Helper()
+	e := exampleExchange(t, role)
+	e.Target, e.UserAgent, e.MajorVersion, e.MinorVersion = "/"+exampleMethod, "grpc-go/1.83.2", 2, 0
+	e.GRPC, e.Status, e.RequestBodyBytes, e.ResponseBodyBytes = true, 200, 12, 34
+	for _, change := range changes {
+		change(e)
+	}
+	return e
+}
+
+const exampleMethod = "helloworld.Greeter/SayHello"
+
 const exampleRoute = "/orders/{number}/items"
+
+// exampleRouteOf is what a routeTable tells of an exchange.
+func exampleRouteOf(t testing.TB, e *Exchange) string {
+	t.Helper()
+	if !e.GRPC {
+		return exampleRoute
+	}
+	table, err := newRouteTable(nil, "")
+	require.NoError(t, err)
+	return table.route(e)
+}
 
 // spanOf makes the span of one exchange.
 func spanOf(t testing.TB, e *Exchange) ptrace.Span {
 	t.Helper()
 	s := newSpans(exampleScope)
-	id := (&identifier{random: sequence()}).identify(e)
-	require.True(t, s.add(e, exampleRoute, id, exampleWall))
+	id := exampleIdentifier(sequence()).identify(e)
+	require.True(t, s.add(e, exampleRouteOf(t, e), id, exampleWall))
 	return s.take().ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
 }
 
 func TestGoldenSpans(t *testing.T) {
-	s, i := newSpans(exampleScope), &identifier{random: sequence()}
+	s, i := newSpans(exampleScope), exampleIdentifier(sequence())
 	for _, e := range []*Exchange{
 		exampleExchange(t, RoleClient),
 		exampleExchange(t, RoleServer),
@@ -87,8 +111,18 @@ func TestGoldenSpans(t *testing.T) {
 			e.RequestBodyBytes, e.ResponseBodyBytes, e.SRTTUs = -1, -1, 0
 			e.Host, e.UserAgent, e.Method = "", "", "PURGE"
 		}),
+		exampleExchange(t, RoleServer, func(e *Exchange) {
+			e.RequestOffset, e.MajorVersion, e.MinorVersion, e.Secure = 7000, 2, 0, true
+			e.Host, e.RequestID, e.Method, e.Status = "shop.example", "7f3a", "GET", 200
+		}),
+		exampleCall(t, RoleClient, func(e *Exchange) { e.RequestOffset = 8000 }),
+		exampleCall(t, RoleServer, func(e *Exchange) { e.RequestOffset = 8000 }),
+		exampleCall(t, RoleServer, func(e *Exchange) {
+			e.RequestOffset, e.GRPCStatus, e.TraceBin = 9000, 13, traceBin(t, "00"+"00"+binaryTrace+"01"+binaryParent+"0201")
+		}),
+		exampleCall(t, RoleClient, func(e *Exchange) { e.RequestOffset, e.GRPCStatus, e.Status = 9100, grpcNoStatus, 502 }),
 	} {
-		require.True(t, s.add(e, exampleRoute, i.identify(e), exampleWall))
+		require.True(t, s.add(e, exampleRouteOf(t, e), i.identify(e), exampleWall))
 	}
 	got := s.take()
 	expected := filepath.Join("testdata", "spans.yaml")
@@ -242,6 +276,114 @@ func TestClientAttributes(t *testing.T) {
 	}, spanOf(t, e).Attributes().AsRaw())
 }
 
+func TestServerAttributesOfGRPC(t *testing.T) {
+	span := spanOf(t, exampleCall(t, RoleServer, func(e *Exchange) { e.RequestID = "7f3a" }))
+	assert.Equal(t, exampleMethod, span.Name())
+	assert.Equal(t, ptrace.SpanKindServer, span.Kind())
+	assert.Equal(t, ptrace.StatusCodeUnset, span.Status().Code())
+	assert.Equal(t, map[string]any{
+		attrRPCSystem: "grpc", attrRPCMethod: exampleMethod, attrRPCStatus: "OK",
+		attrUserAgent: "grpc-go/1.83.2", attrRequestID: []any{"7f3a"},
+		attrRequestBodySize: int64(12), attrResponseBodySize: int64(34),
+		attrTransport: "tcp", attrProtocolName: "http", attrProtocolVersion: "2",
+		attrServerAddress: "shop.example", attrServerPort: int64(8080), attrClientAddress: "192.0.2.2",
+		attrPeerAddress: "192.0.2.2", attrPeerPort: int64(40000),
+		attrLocalAddress: "192.0.2.1", attrLocalPort: int64(8080),
+		attrTimeToFirstByte: 0.02, attrSRTT: 0.0007, attrRetransmits: int64(2), attrPID: int64(1 << 30),
+	}, span.Attributes().AsRaw())
+}
+
+func TestClientAttributesOfGRPC(t *testing.T) {
+	span := spanOf(t, exampleCall(t, RoleClient, func(e *Exchange) { e.GRPCStatus = 5 }))
+	assert.Equal(t, exampleMethod, span.Name())
+	assert.Equal(t, ptrace.SpanKindClient, span.Kind())
+	assert.Equal(t, ptrace.StatusCodeError, span.Status().Code())
+	assert.Equal(t, map[string]any{
+		attrRPCSystem: "grpc", attrRPCMethod: exampleMethod, attrRPCStatus: "NOT_FOUND", attrErrorType: "NOT_FOUND",
+		attrUserAgent:       "grpc-go/1.83.2",
+		attrRequestBodySize: int64(12), attrResponseBodySize: int64(34),
+		attrTransport: "tcp", attrProtocolName: "http", attrProtocolVersion: "2",
+		attrServerAddress: "shop.example", attrServerPort: int64(8080),
+		attrPeerAddress: "192.0.2.1", attrPeerPort: int64(8080),
+		attrLocalAddress: "192.0.2.2", attrLocalPort: int64(40000),
+		attrTimeToFirstByte: 0.02, attrSRTT: 0.0007, attrRetransmits: int64(2), attrPID: int64(1 << 30),
+	}, span.Attributes().AsRaw())
+}
+
+func TestSpanStatusOfGRPC(t *testing.T) {
+	const none = grpcNoStatus
+	for _, test := range []struct {
+		grpc, http     int
+		errorType      string
+		status         string // rpc.response.status_code
+		server, client string // error.type; "" is none, and then the status is unset
+		shown          bool   // http.response.status_code
+	}{
+		{0, 200, "", "OK", "", "", false},
+		{1, 200, "", "CANCELLED", "", "CANCELLED", false},
+		{2, 200, "", "UNKNOWN", "UNKNOWN", "UNKNOWN", false},
+		{7, 200, "", "PERMISSION_DENIED", "", "PERMISSION_DENIED", false},
+		{12, 200, "", "UNIMPLEMENTED", "UNIMPLEMENTED", "UNIMPLEMENTED", false},
+		{16, 200, "", "UNAUTHENTICATED", "", "UNAUTHENTICATED", false},
+		{99, 200, "", "UNKNOWN", "UNKNOWN", "UNKNOWN", false},
+		{none, 200, "", "", "", "", false},
+		{none, 0, "", "", "", "", false},
+		{none, 502, "", "", "502", "502", true},
+		{none, 415, "", "", "", "415", true},
+		{0, 502, "", "OK", "", "", true}, // gRPC's own status counts
+		{14, 503, "", "UNAVAILABLE", "UNAVAILABLE", "UNAVAILABLE", true},
+		{none, 0, "ECONNRESET", "", "ECONNRESET", "ECONNRESET", false},
+		{none, 200, "CANCEL", "", "CANCEL", "CANCEL", false},
+	} {
+		for role, want := range map[Role]string{RoleServer: test.server, RoleClient: test.client} {
+			span := spanOf(t, exampleCall(t, role, func(e *Exchange) {
+				e.GRPCStatus, e.Status, e.ErrorType = test.grpc, test.http, test.errorType
+			}))
+			attributes := span.Attributes().AsRaw()
+			code := ptrace.StatusCodeUnset
+			expected := map[string]any{}
+			if want != "" {
+				code, expected[attrErrorType] = ptrace.StatusCodeError, want
+			}
+			if test.status != "" {
+				expected[attrRPCStatus] = test.status
+			}
+			if test.shown {
+				expected[attrStatusCode] = int64(test.http)
+			}
+			assert.Equal(t, code, span.Status().Code(), "%+v", test)
+			for _, key := range []string{attrErrorType, attrRPCStatus, attrStatusCode} {
+				assert.Equal(t, expected[key], attributes[key], "%s: %+v", key, test)
+			}
+		}
+	}
+}
+
+func TestMethodsOfGRPC(t *testing.T) {
+	for _, test := range []struct {
+		target       string
+		role         Role
+		status       int
+		name         string
+		method, asIs any
+	}{
+		{"/a.B/C", RoleServer, 0, "a.B/C", "a.B/C", nil},
+		{"http://a.example/a.B/C", RoleServer, 0, "a.B/C", "a.B/C", nil},
+		{"/a.B/\xff", RoleClient, 0, "a.B/\uFFFD", "a.B/\uFFFD", nil},
+		{"", RoleServer, 0, "grpc", nil, nil}, // the connection was joined midway
+		{"", RoleClient, 0, "grpc", nil, nil},
+		{"/", RoleServer, grpcUnimplemented, "grpc", nil, nil},
+		{"/no.Such/Method", RoleServer, grpcUnimplemented, "grpc", methodOther, "no.Such/Method"},
+		{"/no.Such/Method", RoleClient, grpcUnimplemented, "no.Such/Method", "no.Such/Method", nil},
+	} {
+		span := spanOf(t, exampleCall(t, test.role, func(e *Exchange) { e.Target, e.GRPCStatus = test.target, test.status }))
+		assert.Equal(t, test.name, span.Name())
+		attributes := span.Attributes().AsRaw()
+		assert.Equal(t, test.method, attributes[attrRPCMethod], test.target)
+		assert.Equal(t, test.asIs, attributes[attrRPCMethodOther], test.target)
+	}
+}
+
 func TestWhatIsNotKnownIsNotWritten(t *testing.T) {
 	e := &Exchange{Role: RoleServer, Owner: &workload.Workload{}, RequestBodyBytes: -1, ResponseBodyBytes: -1}
 	attributes := pcommon.NewMap()
@@ -254,6 +396,13 @@ func TestWhatIsNotKnownIsNotWritten(t *testing.T) {
 	e.describe(attributes, "")
 	assert.Equal(t, map[string]any{
 		attrMethod: methodOther, attrScheme: "http", attrProtocolName: "http", attrRetransmits: int64(0),
+	}, attributes.AsRaw())
+
+	e.GRPC, e.GRPCStatus = true, grpcNoStatus
+	attributes = pcommon.NewMap()
+	e.describe(attributes, "")
+	assert.Equal(t, map[string]any{
+		attrRPCSystem: "grpc", attrTransport: "tcp", attrProtocolName: "http", attrRetransmits: int64(0),
 	}, attributes.AsRaw())
 
 	e.RequestBodyBytes, e.ResponseBodyBytes = 0, 0
@@ -284,6 +433,8 @@ func TestProtocolVersion(t *testing.T) {
 		{"GET", 99, ""},
 	} {
 		assert.Equal(t, test.want, (&Exchange{Method: test.method, MinorVersion: test.minor}).protocolVersion())
+		assert.Equal(t, test.want, (&Exchange{Method: test.method, MajorVersion: 1, MinorVersion: test.minor}).protocolVersion())
+		assert.Equal(t, "2", (&Exchange{Method: test.method, MajorVersion: 2}).protocolVersion())
 	}
 }
 
@@ -331,6 +482,31 @@ func TestServer(t *testing.T) {
 	}
 }
 
+func TestWhatTLSCarriesIsHTTPS(t *testing.T) {
+	for _, test := range []struct {
+		target, host string
+		secure       bool
+		scheme       string
+		port         int64
+		url          string
+	}{
+		{"/a", "a.example", false, "http", 80, "http://a.example/a"},
+		{"/a", "a.example", true, "https", 443, "https://a.example/a"},
+		{"/a", "a.example:443", true, "https", 443, "https://a.example/a"},
+		{"/a", "a.example:80", true, "https", 80, "https://a.example:80/a"},
+		{"http://b.example/a", "a.example", true, "http", 80, "http://b.example/a"}, // of a proxy
+		{"HTTPS://b.example/a", "a.example", false, "https", 443, "https://b.example/a"},
+		{"ws://b.example/a", "a.example", true, "https", 443, "https://b.example/a"},
+		{"*", "a.example", true, "https", 443, "https://a.example"},
+		{"", "", true, "https", 0, ""},
+	} {
+		e := &Exchange{Role: RoleClient, Method: "GET", Target: test.target, Host: test.host, Secure: test.secure}
+		assert.Equal(t, test.scheme, e.scheme(), "%+v", test)
+		assert.EqualValues(t, test.port, e.server().port, "%+v", test)
+		assert.Equal(t, test.url, e.fullURL(), "%+v", test)
+	}
+}
+
 func TestFullURL(t *testing.T) {
 	peer4, peer6 := "192.0.2.2:8080", "[2001:db8::2%eth0]:80"
 	for _, test := range []struct{ method, target, host, peer, want string }{
@@ -366,6 +542,7 @@ func TestBytesFromTheNetworkBecomeText(t *testing.T) {
 		s := newSpans(exampleScope)
 		e := exampleExchange(t, role, func(e *Exchange) {
 			e.Method, e.Target, e.Host, e.UserAgent, e.ErrorType = bad, bad+"?"+bad, "h\xff", bad, bad
+			e.RequestID = bad
 		})
 		require.True(t, s.add(e, bad, identity{}, exampleWall))
 		span := s.take().ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0)
@@ -376,75 +553,10 @@ func TestBytesFromTheNetworkBecomeText(t *testing.T) {
 	}
 }
 
-func TestSampler(t *testing.T) {
-	// The last 56 bits of the id against the threshold, (1 - ratio) * 2^56.
-	trace := func(randomness uint64) pcommon.TraceID {
-		id := pcommon.TraceID{0: 0xff, 8: 0xff}
-		for i := range 7 {
-			id[15-i] = byte(randomness >> (8 * i))
-		}
-		return id
-	}
-	const most = uint64(1)<<56 - 1
-	for _, test := range []struct {
-		ratio      float64
-		randomness uint64
-		want       bool
-	}{
-		{1, 0, true},
-		{1, most, true},
-		{2, 0, true},
-		{0, most, false},
-		{-1, most, false},
-		{math.NaN(), most, false},
-		{0.5, 1 << 55, true},
-		{0.5, 1<<55 - 1, false},
-		{0.25, 3 << 54, true},
-		{0.25, 3<<54 - 1, false},
-		{math.SmallestNonzeroFloat64, most, false},
-		{1.0 / (1 << 56), most, true},
-		{1.0 / (1 << 56), most - 1, false},
-	} {
-		s := newSampler(test.ratio)
-		id := identity{trace: trace(test.randomness), flags: flagSampled}
-		assert.Equal(t, test.want, s.keep(&id), "%+v", test)
-		assert.Equal(t, test.want, id.sampled)
-		assert.Equal(t, test.want, s.unsampled == 0)
-	}
-}
-
-func TestWhatTheApplicationDidNotSampleIsNotKept(t *testing.T) {
-	s, i := newSampler(1), noRandomness(t)
-	for flags, want := range map[string]bool{"00": false, "01": true, "02": false, "03": true} {
-		id := i.identify(&Exchange{FlowID: 1, TraceParent: "00-" + exampleTrace + "-" + exampleParent + "-" + flags})
-		assert.Equal(t, want, s.keep(&id), flags)
-	}
-	assert.EqualValues(t, 2, s.unsampled)
-}
-
-func TestSamplingKeepsTheRatioOfDerivedTraces(t *testing.T) {
-	s, i := newSampler(0.1), noRandomness(t)
-	kept := 0
-	const exchanges = 20000
-	for n := range exchanges {
-		e := &Exchange{Role: RoleServer, FlowID: uint64(n/10 + 1), RequestOffset: uint32(n % 10 * 300)}
-		server := i.identify(e)
-		e.Role = RoleClient
-		client := i.identify(e)
-		keep := s.keep(&server)
-		require.Equal(t, keep, s.keep(&client), "both ends or none")
-		if keep {
-			kept++
-		}
-	}
-	assert.InDelta(t, exchanges/10, kept, 0.01*exchanges)
-	assert.EqualValues(t, 2*(exchanges-kept), s.unsampled)
-}
-
 func BenchmarkSpan(b *testing.B) {
 	for name, role := range map[string]Role{"server": RoleServer, "client": RoleClient} {
 		b.Run(name, func(b *testing.B) {
-			s, i := newSpans(exampleScope), &identifier{random: sequence()}
+			s, i := newSpans(exampleScope), exampleIdentifier(sequence())
 			e := exampleExchange(b, role)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -3,6 +3,7 @@
 package http
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"math/bits"
@@ -89,18 +90,245 @@ func FuzzParseTraceParent(f *testing.F) {
 	})
 }
 
+// The example of OpenCensus' BinaryEncoding, which differs from that of W3C.
+const (
+	binaryTrace  = "4bf92f3577b34da6a3ce929d000e4736"
+	binaryParent = "34f067aa0ba902b7"
+)
+
+// traceBin encodes hexadecimal digits as gRPC does binary metadata.
+func traceBin(t testing.TB, digits string) string {
+	t.Helper()
+	decoded, err := hex.DecodeString(digits)
+	require.NoError(t, err)
+	return base64.RawStdEncoding.EncodeToString(decoded)
+}
+
+func TestParseTraceBin(t *testing.T) {
+	const ids = "00" + "00" + binaryTrace + "01" + binaryParent
+	for _, test := range []struct {
+		name, header string
+		flags        uint8
+		ok           bool
+	}{
+		{"sampled", traceBin(t, ids+"0201"), 1, true},
+		{"not sampled", traceBin(t, ids+"0200"), 0, true},
+		{"other options", traceBin(t, ids+"02ff"), 1, true},
+		{"other options, not sampled", traceBin(t, ids+"02fe"), 0, true},
+		{"no options", traceBin(t, ids), 1, true},
+		{"in another order", traceBin(t, "00"+"0200"+"01"+binaryParent+"00"+binaryTrace), 0, true},
+		{"fields of the future", traceBin(t, ids+"0200"+"03aabb"), 0, true},
+		{"many fields of the future", traceBin(t, ids+"0200"+"03"+strings.Repeat("ab", 500)), 0, true},
+		{"padded", traceBin(t, ids+"0200") + "=", 0, true},
+		{"two", traceBin(t, ids+"0200") + "," + traceBin(t, ids+"0201"), 0, true},
+
+		{"empty", "", 0, false},
+		{"padding alone", "==", 0, false},
+		{"a comma alone", ",", 0, false},
+		{"no base64", traceBin(t, ids+"0200")[:38] + "!", 0, false},
+		{"base64 of one digit more", traceBin(t, ids+"0200") + "AA", 0, false},
+		{"version alone", traceBin(t, "00"), 0, false},
+		{"another version", traceBin(t, "01"+ids[2:]+"0201"), 0, false},
+		{"no trace", traceBin(t, "00"+"01"+binaryParent+"0201"), 0, false},
+		{"no span", traceBin(t, "00"+"00"+binaryTrace+"0201"), 0, false},
+		{"zero trace", traceBin(t, "00"+"00"+strings.Repeat("00", 16)+"01"+binaryParent+"0201"), 0, false},
+		{"zero span", traceBin(t, "00"+"00"+binaryTrace+"01"+strings.Repeat("00", 8)+"0201"), 0, false},
+		{"trace cut off", traceBin(t, "00"+"00"+binaryTrace[:30]), 0, false},
+		{"span cut off", traceBin(t, ids[:len(ids)-2]), 0, false},
+		{"options cut off", traceBin(t, ids+"02"), 0, false},
+		{"fields of the future before", traceBin(t, "00"+"03"+ids[2:]+"0201"), 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, ok := parseTraceBin(test.header)
+			require.Equal(t, test.ok, ok)
+			if !ok {
+				assert.Zero(t, got)
+				return
+			}
+			assert.Equal(t, binaryTrace, got.trace.String())
+			assert.Equal(t, binaryParent, got.parent.String())
+			assert.Equal(t, test.flags, got.flags)
+		})
+	}
+}
+
+func FuzzParseTraceBin(f *testing.F) {
+	f.Add(traceBin(f, "00"+"00"+binaryTrace+"01"+binaryParent+"0201"))
+	f.Add(traceBin(f, "00"+"0200"+"01"+binaryParent+"00"+binaryTrace) + "==,")
+	f.Add(traceBin(f, "00"+"00"+binaryTrace+"01"+binaryParent+"03"))
+	f.Fuzz(func(t *testing.T, header string) {
+		got, ok := parseTraceBin(header)
+		if !ok {
+			assert.Zero(t, got)
+			return
+		}
+		assert.False(t, got.trace.IsEmpty())
+		assert.False(t, got.parent.IsEmpty())
+		again, ok := parseTraceBin(traceBin(t, fmt.Sprintf("0000%s01%s02%02x", got.trace, got.parent, got.flags)))
+		assert.True(t, ok)
+		assert.Equal(t, got, again)
+	})
+}
+
+func TestParseB3(t *testing.T) {
+	const ids = exampleTrace + "-" + exampleParent
+	half := exampleTrace[16:]
+	for _, test := range []struct {
+		name, header string
+		trace        string
+		flags        uint8
+		ok           bool
+	}{
+		{"accept", ids + "-1", exampleTrace, 1, true},
+		{"deny", ids + "-0", exampleTrace, 0, true},
+		{"debug", ids + "-d", exampleTrace, 1, true},
+		{"undecided", ids, exampleTrace, 1, true},
+		{"with a grandparent", ids + "-0-05e3ac9a4f6e3b90", exampleTrace, 0, true},
+		{"64 bits", half + "-" + exampleParent + "-1", "0000000000000000" + half, 1, true},
+		{"64 bits undecided", half + "-" + exampleParent, "0000000000000000" + half, 1, true},
+		{"deny alone", "0", "", 0, true},
+		{"accept alone", "1", "", 1, true},
+		{"debug alone", "d", "", 1, true},
+
+		{"empty", "", "", 0, false},
+		{"another state alone", "2", "", 0, false},
+		{"trace alone", exampleTrace, "", 0, false},
+		{"dash at the end", ids + "-", "", 0, false},
+		{"another state", ids + "-2", "", 0, false},
+		{"long state", ids + "-11", "", 0, false},
+		{"upper case state", ids + "-D", "", 0, false},
+		{"upper case trace", strings.ToUpper(exampleTrace) + "-" + exampleParent + "-1", "", 0, false},
+		{"upper case span", exampleTrace + "-" + strings.ToUpper(exampleParent) + "-1", "", 0, false},
+		{"no hex", "x" + ids[1:], "", 0, false},
+		{"96 bits", exampleTrace[:24] + "-" + exampleParent + "-1", "", 0, false},
+		{"short span", ids[:len(ids)-1] + "-1", "", 0, false},
+		{"long span", ids + "0-1", "", 0, false},
+		{"zero trace", strings.Repeat("0", 32) + "-" + exampleParent + "-1", "", 0, false},
+		{"zero span", exampleTrace + "-" + strings.Repeat("0", 16) + "-1", "", 0, false},
+		{"short grandparent", ids + "-1-05e3", "", 0, false},
+		{"grandparent of no hex", ids + "-1-05e3ac9a4f6e3b9x", "", 0, false},
+		{"more", ids + "-1-05e3ac9a4f6e3b90-1", "", 0, false},
+		{"grandparent without a state", ids + "-05e3ac9a4f6e3b90", "", 0, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got, ok := parseB3(test.header)
+			require.Equal(t, test.ok, ok)
+			if !ok {
+				assert.Zero(t, got)
+				return
+			}
+			assert.Equal(t, test.trace, got.trace.String())
+			assert.Equal(t, test.trace == "", got.parent.IsEmpty())
+			assert.Equal(t, test.flags, got.flags)
+		})
+	}
+}
+
+func FuzzParseB3(f *testing.F) {
+	f.Add(exampleTrace + "-" + exampleParent + "-1-05e3ac9a4f6e3b90")
+	f.Add(exampleTrace[16:] + "-" + exampleParent)
+	f.Add("d")
+	f.Fuzz(func(t *testing.T, header string) {
+		got, ok := parseB3(header)
+		switch {
+		case !ok:
+			assert.Zero(t, got)
+		case got.trace.IsEmpty():
+			assert.Len(t, header, 1)
+			assert.True(t, got.parent.IsEmpty())
+		default:
+			assert.False(t, got.parent.IsEmpty())
+			trace, rest, _ := strings.Cut(header, "-")
+			assert.Equal(t, got.trace.String(), strings.Repeat("0", 32-len(trace))+trace)
+			assert.True(t, strings.HasPrefix(rest, got.parent.String()))
+			assert.Equal(t, got.flags == 0, strings.HasPrefix(rest[16:], "-0"))
+		}
+	})
+}
+
+func TestPropagatorsTakeTurns(t *testing.T) {
+	const b3Trace = "80f198ee56343ba864fe8b2a57d3eff7"
+	e := Exchange{
+		Role: RoleServer, FlowID: 7, TraceParent: exampleTraceParent, TraceState: "vendor=1",
+		TraceBin: traceBin(t, "00"+"00"+binaryTrace+"01"+binaryParent+"0200"), B3: b3Trace + "-05e3ac9a4f6e3b90-0",
+	}
+	all := []string{PropagatorB3, PropagatorGRPCTraceBin, PropagatorTraceContext}
+	for _, test := range []struct {
+		name      string
+		names     []string
+		change    func(*Exchange)
+		trace     string // empty: derived
+		parent    string
+		sampled   bool
+		withState bool
+	}{
+		{"all", all, func(*Exchange) {}, exampleTrace, exampleParent, true, true},
+		{"bad traceparent", all, func(e *Exchange) { e.TraceParent = "00" }, binaryTrace, binaryParent, false, false},
+		{"no traceparent", all, func(e *Exchange) { e.TraceParent = "" }, binaryTrace, binaryParent, false, false},
+		{"b3 alone", all, func(e *Exchange) { e.TraceParent, e.TraceBin = "", "" }, b3Trace, "05e3ac9a4f6e3b90", false, false},
+		{"b3 without ids", all, func(e *Exchange) { e.TraceParent, e.TraceBin, e.B3 = "", "", "0" }, "", "", false, false},
+		{"b3 not believed", all[1:], func(e *Exchange) { e.TraceParent, e.TraceBin = "", "" }, "", "", true, false},
+		{"only b3 believed", all[:1], func(*Exchange) {}, b3Trace, "05e3ac9a4f6e3b90", false, false},
+		{"only grpc-trace-bin believed", all[1:2], func(*Exchange) {}, binaryTrace, binaryParent, false, false},
+		{"nothing believed", nil, func(*Exchange) {}, "", "", true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			i := noRandomness(t)
+			var err error
+			i.propagators, err = compilePropagators(test.names)
+			require.NoError(t, err)
+			derived := i.identify(&Exchange{Role: RoleServer, FlowID: 7})
+			changed := e
+			test.change(&changed)
+			id := i.identify(&changed)
+			if test.trace == "" {
+				test.trace = derived.trace.String()
+			}
+			assert.Equal(t, test.trace, id.trace.String())
+			assert.Equal(t, test.parent, id.parent.String())
+			assert.Equal(t, derived.span, id.span)
+			assert.Equal(t, test.sampled, id.sampled)
+			assert.Equal(t, test.withState, id.state != "")
+		})
+	}
+}
+
+func TestPropagatorsThatAreNone(t *testing.T) {
+	_, err := compilePropagators([]string{PropagatorB3, "jaeger", ""})
+	assert.EqualError(t, err, `propagators[1]: must be "tracecontext", "grpc_trace_bin" or "b3", got "jaeger"
+propagators[2]: must be "tracecontext", "grpc_trace_bin" or "b3", got ""`)
+}
+
+func TestIdentifyAllocatesNothing(t *testing.T) {
+	i := noRandomness(t)
+	i.propagators.b3 = true
+	for name, e := range map[string]*Exchange{
+		"none":           {FlowID: 1},
+		"traceparent":    {FlowID: 1, TraceParent: exampleTraceParent, TraceState: "a=b"},
+		"grpc-trace-bin": {FlowID: 1, TraceBin: traceBin(t, "00"+"00"+binaryTrace+"01"+binaryParent+"0200")},
+		"b3":             {FlowID: 1, B3: exampleTrace + "-" + exampleParent + "-1"},
+	} {
+		assert.Zero(t, testing.AllocsPerRun(100, func() { i.identify(e) }), name)
+	}
+}
+
 // sequence is a random source that counts.
 func sequence() func() uint64 {
 	next := uint64(0)
 	return func() uint64 { next++; return next }
 }
 
+// exampleIdentifier believes the headers of the default configuration.
+func exampleIdentifier(random func() uint64) *identifier {
+	return &identifier{random: random, propagators: propagators{traceContext: true, grpcTraceBin: true}}
+}
+
 func noRandomness(t *testing.T) *identifier {
-	return &identifier{random: func() uint64 {
+	return exampleIdentifier(func() uint64 {
 		t.Helper()
 		t.Error("asked for randomness")
 		return 0
-	}}
+	})
 }
 
 func TestBothEndsDeriveTheSameTrace(t *testing.T) {
@@ -187,7 +415,7 @@ func TestATraceParentDecides(t *testing.T) {
 		{"not sampled", RoleServer, false, 7, "00"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			i := &identifier{random: sequence()}
+			i := exampleIdentifier(sequence())
 			id := i.identify(&Exchange{
 				Role: test.role, FlowID: test.flow, ClientSeen: test.seen,
 				TraceParent: "00-" + exampleTrace + "-" + exampleParent + "-" + test.flags, TraceState: "vendor=1",
@@ -231,7 +459,7 @@ func TestTraceStateIsPassedOn(t *testing.T) {
 }
 
 func TestAnUnknownFlowHasRandomIDs(t *testing.T) {
-	i := &identifier{random: sequence()}
+	i := exampleIdentifier(sequence())
 	first := i.identify(&Exchange{Role: RoleServer, ClientSeen: true})
 	second := i.identify(&Exchange{Role: RoleServer, ClientSeen: true})
 	assert.Equal(t, pcommon.SpanID{7: 1}, first.span)
@@ -241,7 +469,7 @@ func TestAnUnknownFlowHasRandomIDs(t *testing.T) {
 }
 
 func TestIDsAreNeverZero(t *testing.T) {
-	i := &identifier{random: func() uint64 { return 0 }}
+	i := exampleIdentifier(func() uint64 { return 0 })
 	id := i.identify(&Exchange{})
 	assert.False(t, id.trace.IsEmpty())
 	assert.False(t, id.span.IsEmpty())
@@ -255,7 +483,7 @@ func TestIDsAreNeverZero(t *testing.T) {
 func BenchmarkIdentify(b *testing.B) {
 	for name, header := range map[string]string{"derived": "", "traceparent": exampleTraceParent} {
 		b.Run(name, func(b *testing.B) {
-			i := &identifier{random: sequence()}
+			i := exampleIdentifier(sequence())
 			e := &Exchange{Role: RoleServer, FlowID: 7, RequestOffset: 9, ClientSeen: true, TraceParent: header}
 			b.ReportAllocs()
 			for b.Loop() {

@@ -47,18 +47,31 @@ type TCPConfig struct {
 
 // HTTPConfig configures the HTTP probe.
 type HTTPConfig struct {
-	Enabled             bool        `mapstructure:"enabled"`
-	Routes              RouteConfig `mapstructure:"routes"`
-	ExcludeInstrumented bool        `mapstructure:"exclude_instrumented"`
-	SamplingRatio       float64     `mapstructure:"sampling_ratio"`
-	HeadBytes           int         `mapstructure:"head_bytes"`
-	MaxConnections      int         `mapstructure:"max_connections"`
+	Enabled             bool           `mapstructure:"enabled"`
+	Routes              RouteConfig    `mapstructure:"routes"`
+	ExcludeInstrumented bool           `mapstructure:"exclude_instrumented"`
+	Propagators         []string       `mapstructure:"propagators"`
+	Sampling            SamplingConfig `mapstructure:"sampling"`
+	HeadBytes           int            `mapstructure:"head_bytes"`
+	MaxConnections      int            `mapstructure:"max_connections"`
 }
 
 // RouteConfig says how the path of a request becomes a route.
 type RouteConfig struct {
 	Patterns  []string `mapstructure:"patterns"`
 	Unmatched string   `mapstructure:"unmatched"`
+}
+
+// SamplingConfig says which share of the traces has its spans sent.
+type SamplingConfig struct {
+	Ratio  float64         `mapstructure:"ratio"`
+	Routes []SamplingRoute `mapstructure:"routes"`
+}
+
+// SamplingRoute is the share of the traces of some requests.
+type SamplingRoute struct {
+	Route string  `mapstructure:"route"`
+	Ratio float64 `mapstructure:"ratio"`
 }
 
 // MetricsConfig configures the metrics of all probes.
@@ -109,7 +122,8 @@ func createDefaultConfig() component.Config {
 		HTTP: HTTPConfig{
 			Routes:              RouteConfig{Unmatched: unmatchedHeuristic},
 			ExcludeInstrumented: true,
-			SamplingRatio:       1,
+			Propagators:         []string{"tracecontext", "grpc_trace_bin"},
+			Sampling:            SamplingConfig{Ratio: 1},
 			HeadBytes:           512,
 			MaxConnections:      65_536,
 		},
@@ -147,7 +161,9 @@ func (c *Config) Validate() error {
 		inRange("tcp.snapshot_interval", c.TCP.SnapshotInterval, 100*time.Millisecond, time.Hour),
 		validateRoutes("http.routes", c.HTTP.Routes.Patterns),
 		oneOf("http.routes.unmatched", c.HTTP.Routes.Unmatched, unmatchedHeuristic, unmatchedPath, unmatchedDrop),
-		inRange("http.sampling_ratio", c.HTTP.SamplingRatio, 0, 1),
+		validatePropagators("http", c.HTTP.Propagators),
+		inRange("http.sampling.ratio", c.HTTP.Sampling.Ratio, 0, 1),
+		validateSampledRoutes("http.sampling", c.HTTP.Sampling.Routes),
 		inRange("http.head_bytes", c.HTTP.HeadBytes, 64, 4096),
 		inRange("http.max_connections", c.HTTP.MaxConnections, 64, 4<<20),
 		inRange("metrics.interval", c.Metrics.Interval, 100*time.Millisecond, time.Hour),
@@ -162,7 +178,7 @@ func (c *Config) Validate() error {
 }
 
 func inRange[T cmp.Ordered](key string, value, lowest, highest T) error {
-	if value < lowest || value > highest {
+	if !(value >= lowest && value <= highest) { // nor not a number
 		return fmt.Errorf("%s: must be between %v and %v, got %v", key, shortest(lowest), shortest(highest), shortest(value))
 	}
 	return nil

@@ -127,7 +127,12 @@ func compareValue(t *testing.T, root, schema *schemaNode, value reflect.Value, p
 		compareObject(t, root, schema, value, path)
 	case reflect.Slice:
 		assert.Equal(t, schemaTypes{"array"}, schema.Type, path)
-		assert.Zero(t, value.Len(), path)
+		byDefault, _ := schema.Default.([]any)
+		actual := []any{}
+		for i := range value.Len() {
+			actual = append(actual, value.Index(i).Interface())
+		}
+		assert.Equal(t, byDefault, actual, path)
 		items := schema.Items.resolve(root)
 		if value.Type().Elem().Kind() == reflect.String {
 			assert.Equal(t, schemaTypes{"string"}, items.Type, path)
@@ -249,8 +254,11 @@ func writeRows(table *strings.Builder, root, schema *schemaNode, prefix string) 
 		}
 		fmt.Fprintf(table, "| `%s` | %s | %s | %s%s |\n",
 			key, node.typeText(), node.defaultText(), node.Description, node.boundsText())
-		if node.Items != nil && key == "select.include" {
+		switch {
+		case key == "select.include":
 			writeRows(table, root, node.Items.resolve(root), "select.*[].")
+		case key != "select.exclude" && node.Items != nil:
+			writeRows(table, root, node.Items.resolve(root), key+"[].")
 		}
 	}
 }
@@ -270,13 +278,16 @@ func (s *schemaNode) typeText() string {
 func (s *schemaNode) defaultText() string {
 	switch value := s.Default.(type) {
 	case []any:
+		if len(value) > 0 {
+			return fmt.Sprintf("`%s`", strings.ReplaceAll(fmt.Sprint(value), " ", ", "))
+		}
 		return "none"
 	case string:
 		if value == "" {
 			return "none"
 		}
 	case int:
-		if value == 0 {
+		if value == 0 && !slices.Contains(s.Type, "number") {
 			return "none"
 		}
 	}
@@ -289,6 +300,8 @@ func (s *schemaNode) boundsText() string {
 		return fmt.Sprintf(" From %s to %s.", s.Shortest, s.Longest)
 	case s.Minimum != nil && (*s.Minimum > 0 || slices.Contains(s.Type, "number")):
 		return fmt.Sprintf(" From %d to %d.", *s.Minimum, *s.Maximum)
+	case s.Items != nil && len(s.Items.Enum) > 0:
+		return fmt.Sprintf(" Any of `%s`.", strings.Join(s.Items.Enum, "`, `"))
 	case len(s.Enum) > 0:
 		return fmt.Sprintf(" One of `%s`.", strings.Join(s.Enum, "`, `"))
 	}

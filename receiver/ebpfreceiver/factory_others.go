@@ -38,5 +38,11 @@ func errPlatform() error {
 // validateRoutes leaves the patterns to the platforms that can use them.
 func validateRoutes(string, []string) error { return nil }
 
+// validateSampledRoutes does so, too.
+func validateSampledRoutes(string, []SamplingRoute) error { return nil }
+
+// validatePropagators does so, too.
+func validatePropagators(string, []string) error { return nil }
+
 // validate leaves the rules to the platforms that can use them.
 func (SelectConfig) validate(string) error { return nil }

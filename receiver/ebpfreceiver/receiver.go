@@ -263,12 +263,16 @@ func (r *ebpfReceiver) httpConfig() http.Config {
 		ExcludeInstrumented: r.config.HTTP.ExcludeInstrumented,
 		RoutePatterns:       r.config.HTTP.Routes.Patterns,
 		RouteUnmatched:      r.config.HTTP.Routes.Unmatched,
-		SamplingRatio:       r.config.HTTP.SamplingRatio,
-		MetricsInterval:     r.config.Metrics.Interval,
-		Delta:               r.config.Metrics.Temporality == temporalityDelta,
-		MaxSeries:           r.config.Metrics.MaxSeries,
-		Ring:                r.ringConfig(),
-		Scope:               r.scope,
+		Propagators:         r.config.HTTP.Propagators,
+		Sampling: http.Sampling{
+			Ratio:  r.config.HTTP.Sampling.Ratio,
+			Routes: sampledRoutes(r.config.HTTP.Sampling.Routes),
+		},
+		MetricsInterval: r.config.Metrics.Interval,
+		Delta:           r.config.Metrics.Temporality == temporalityDelta,
+		MaxSeries:       r.config.Metrics.MaxSeries,
+		Ring:            r.ringConfig(),
+		Scope:           r.scope,
 	}
 }
 

@@ -24,8 +24,8 @@ type fieldLines struct {
 	badLength, badFraming bool
 	framingField          bool // the current field is one of framing
 
-	keepAlive, upgrading bool // options of Connection
-	hasProtocol          bool // there is Upgrade
+	upgrading   bool // an option of Connection
+	hasProtocol bool // there is Upgrade
 }
 
 // next goes to the next field. Without one, result says what the head is.
@@ -91,8 +91,8 @@ func (f *fieldLines) split(line []byte) bool {
 	return true
 }
 
-// common reads the current field if requests and responses have it in common.
-func (f *fieldLines) common(head *Head) bool {
+// common reads the current field if it is about framing or the connection.
+func (f *fieldLines) common() bool {
 	f.framingField = false
 	switch {
 	case isName(f.name, "content-length"):
@@ -102,11 +102,9 @@ func (f *fieldLines) common(head *Head) bool {
 		f.framingField = true
 		f.readTransferEncoding()
 	case isName(f.name, "connection"):
-		f.readConnection(head)
+		f.readConnection()
 	case isName(f.name, "upgrade"):
 		f.hasProtocol = f.hasProtocol || len(f.value) > 0
-	case isName(f.name, "content-type"):
-		first(&head.ContentType, f.value)
 	default:
 		return false
 	}
@@ -161,18 +159,11 @@ func (f *fieldLines) readTransferEncoding() {
 	}
 }
 
-func (f *fieldLines) readConnection(head *Head) {
+func (f *fieldLines) readConnection() {
 	for rest, more := f.value, true; more; {
 		var option []byte
 		option, rest, more = nextElement(rest)
-		switch {
-		case isName(option, "close"):
-			head.Close = true
-		case isName(option, "keep-alive"):
-			f.keepAlive = true
-		case isName(option, "upgrade"):
-			f.upgrading = true
-		}
+		f.upgrading = f.upgrading || isName(option, "upgrade")
 	}
 }
 
@@ -183,9 +174,4 @@ func nextElement(list []byte) (element, rest []byte, more bool) {
 		return trim(list), nil, false
 	}
 	return trim(list[:comma]), list[comma+1:], true
-}
-
-// closesByVersion says whether the connection ends after the message though no field says so.
-func (f *fieldLines) closesByVersion(minor int) bool {
-	return minor == 0 && (!f.keepAlive || f.codings)
 }

@@ -25,19 +25,15 @@ const (
 // Head is what requests and responses have in common. What was not seen has its zero value, or what its comment says.
 // Of a field that is there more than once, the first one counts; lists (Connection, Transfer-Encoding) are joined.
 //
-// What a Partial head holds is certain: the whole head has the same. Close and Upgrade may still become true.
+// What a Partial head holds is certain: the whole head has the same. Upgrade may still become true.
 type Head struct {
 	Minor         int // of HTTP/1.x
 	Bytes         int // size of the head with its blank line; 0 unless Complete
 	Framing       Framing
 	ContentLength int64 // -1 unless Framing is FramingLength
-	// Close says that the connection ends after this message: Connection: close, HTTP/1.0 without keep-alive or with
-	// Transfer-Encoding, or FramingClose.
-	Close bool
 	// Upgrade in a request asks for another protocol: Connection: upgrade with an Upgrade field. In a response it says
 	// that HTTP/1 ends here: status 101, or 2xx to CONNECT. Elsewhere a server only advertises what else it speaks.
-	Upgrade     bool
-	ContentType []byte
+	Upgrade bool
 }
 
 // maxLeadingBreaks is how many line breaks are skipped before a request line (RFC 9112, 2.2).

@@ -5,7 +5,10 @@ type Request struct {
 	Head
 	Method, Target          []byte
 	Host, UserAgent         []byte
+	ContentType             []byte
 	TraceParent, TraceState []byte // W3C Trace Context
+	TraceBin                []byte // Grpc-Trace-Bin
+	B3                      B3
 	RequestID               []byte // X-Request-Id
 	ExpectContinue          bool   // the body may wait for status 100
 }
@@ -30,7 +33,7 @@ func (r *Request) parse(captured []byte) Result {
 	}
 	fields := fieldLines{captured: captured, position: position, contentLength: -1}
 	for fields.next() {
-		if !fields.common(&r.Head) {
+		if !fields.common() {
 			r.take(fields.name, fields.value)
 		}
 	}
@@ -52,7 +55,6 @@ func (r *Request) parse(captured []byte) Result {
 		r.Framing = FramingNone
 	}
 	r.Bytes = fields.position
-	r.Close = r.Close || fields.closesByVersion(r.Minor)
 	return Complete
 }
 
@@ -129,13 +131,19 @@ func (r *Request) take(name, value []byte) {
 		first(&r.Host, value)
 	case isName(name, "user-agent"):
 		first(&r.UserAgent, value)
+	case isName(name, "content-type"):
+		first(&r.ContentType, value)
 	case isName(name, "traceparent"):
 		first(&r.TraceParent, value)
 	case isName(name, "tracestate"):
 		first(&r.TraceState, value)
+	case isName(name, "grpc-trace-bin"):
+		first(&r.TraceBin, value)
 	case isName(name, "x-request-id"):
 		first(&r.RequestID, value)
 	case isName(name, "expect"):
 		r.ExpectContinue = r.ExpectContinue || isName(value, "100-continue")
+	default:
+		r.B3.take(name, value)
 	}
 }

@@ -37,11 +37,9 @@ var recordedRequests = []struct {
 		"curl POST", "POST /form HTTP/1.1\r\nHost: 127.0.0.1:18081\r\nUser-Agent: curl/7.88.1\r\nAccept: */*\r\n" +
 			"Content-Length: 7\r\nContent-Type: application/x-www-form-urlencoded\r\n\r\n", "a=1&b=2",
 		Request{
-			Head: Head{
-				Minor: 1, Framing: FramingLength, ContentLength: 7,
-				ContentType: []byte("application/x-www-form-urlencoded"),
-			},
-			Method: []byte("POST"), Target: []byte("/form"),
+			Head:        Head{Minor: 1, Framing: FramingLength, ContentLength: 7},
+			ContentType: []byte("application/x-www-form-urlencoded"),
+			Method:      []byte("POST"), Target: []byte("/form"),
 			Host: []byte("127.0.0.1:18081"), UserAgent: []byte("curl/7.88.1"),
 		},
 	},
@@ -91,9 +89,7 @@ var recordedRequests = []struct {
 			"Transfer-Encoding: chunked\r\nContent-Type: application/json\r\nAccept-Encoding: gzip\r\n\r\n",
 		"2\r\n{}\r\n0\r\n\r\n",
 		Request{
-			Head: Head{
-				Minor: 1, Framing: FramingChunked, ContentLength: -1, ContentType: []byte("application/json"),
-			},
+			Head: Head{Minor: 1, Framing: FramingChunked, ContentLength: -1}, ContentType: []byte("application/json"),
 			Method: []byte("POST"), Target: []byte("/gop"),
 			Host: []byte("127.0.0.1:18081"), UserAgent: []byte("Go-http-client/1.1"),
 		},
@@ -125,7 +121,7 @@ var recordedRequests = []struct {
 		"Python urllib", "GET /u HTTP/1.1\r\nAccept-Encoding: identity\r\nHost: 127.0.0.1:18081\r\n" +
 			"User-Agent: Python-urllib/3.11\r\nConnection: close\r\n\r\n", "",
 		Request{
-			Head:   Head{Minor: 1, Framing: FramingNone, ContentLength: -1, Close: true},
+			Head:   Head{Minor: 1, Framing: FramingNone, ContentLength: -1},
 			Method: []byte("GET"), Target: []byte("/u"),
 			Host: []byte("127.0.0.1:18081"), UserAgent: []byte("Python-urllib/3.11"),
 		},
@@ -149,7 +145,7 @@ var recordedRequests = []struct {
 			"content-type: application/json\r\naccept: */*\r\naccept-language: *\r\nsec-fetch-mode: cors\r\n" +
 			"user-agent: node\r\naccept-encoding: gzip, deflate\r\ncontent-length: 2\r\n\r\n", "{}",
 		Request{
-			Head:   Head{Minor: 1, Framing: FramingLength, ContentLength: 2, ContentType: []byte("application/json")},
+			Head: Head{Minor: 1, Framing: FramingLength, ContentLength: 2}, ContentType: []byte("application/json"),
 			Method: []byte("POST"), Target: []byte("/f"), Host: []byte("127.0.0.1:18081"), UserAgent: []byte("node"),
 		},
 	},
@@ -186,11 +182,9 @@ var recordedRequests = []struct {
 			"Content-Length: 554\r\nOrigin: http://shop.example\r\nConnection: keep-alive\r\nDNT: 1\r\n" +
 			"Upgrade-Insecure-Requests: 1\r\nPriority: u=0, i\r\n\r\n", "-----------------------------9051",
 		Request{
-			Head: Head{
-				Minor: 1, Framing: FramingLength, ContentLength: 554,
-				ContentType: []byte("multipart/form-data; boundary=---------------------------9051914041544843365972754266"),
-			},
-			Method: []byte("POST"), Target: []byte("/cart"), Host: []byte("shop.example"),
+			Head:        Head{Minor: 1, Framing: FramingLength, ContentLength: 554},
+			ContentType: []byte("multipart/form-data; boundary=---------------------------9051914041544843365972754266"),
+			Method:      []byte("POST"), Target: []byte("/cart"), Host: []byte("shop.example"),
 			UserAgent: []byte("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"),
 		},
 	},
@@ -289,7 +283,6 @@ func TestRequestLine(t *testing.T) {
 				assert.Zero(t, request.Bytes)
 				assert.Equal(t, FramingUnknown, request.Framing)
 			}
-			assert.False(t, request.Close && test.result != Complete)
 		})
 	}
 }
@@ -300,6 +293,7 @@ func TestRequestFields(t *testing.T) {
 	type fields struct {
 		host, userAgent, traceParent, traceState, requestID, contentType string
 		expectContinue, upgrade                                          bool
+		traceBin, b3                                                     string
 	}
 	tests := []struct {
 		name, fields string // fields with the blank line
@@ -308,13 +302,15 @@ func TestRequestFields(t *testing.T) {
 	}{
 		{
 			"all", "Host: h\r\nUser-Agent: u\r\ntraceparent: p\r\ntracestate: s\r\nX-Request-Id: i\r\n" +
-				"Expect: 100-Continue\r\nContent-Type: c\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", Complete,
-			fields{"h", "u", "p", "s", "i", "c", true, true},
+				"Expect: 100-Continue\r\nContent-Type: c\r\nConnection: upgrade\r\nUpgrade: x\r\n" +
+				"grpc-trace-bin: t\r\nb3: b\r\n\r\n", Complete,
+			fields{"h", "u", "p", "s", "i", "c", true, true, "t", "b"},
 		},
 		{
 			"any case", "hOST: h\r\nUSER-AGENT: u\r\nTraceParent: p\r\nTRACESTATE: s\r\nx-request-ID: i\r\n" +
-				"EXPECT: 100-CONTINUE\r\nCONTENT-type: c\r\nCONNECTION: UPGRADE\r\nUPGRADE: X\r\n\r\n", Complete,
-			fields{"h", "u", "p", "s", "i", "c", true, true},
+				"EXPECT: 100-CONTINUE\r\nCONTENT-type: c\r\nCONNECTION: UPGRADE\r\nUPGRADE: X\r\n" +
+				"Grpc-Trace-Bin: t\r\nB3: b\r\n\r\n", Complete,
+			fields{"h", "u", "p", "s", "i", "c", true, true, "t", "b"},
 		},
 		{"no space", "Host:h\r\n\r\n", Complete, fields{host: "h"}},
 		{"much space", "Host: \t h h\t \r\n\r\n", Complete, fields{host: "h h"}},
@@ -371,6 +367,7 @@ func TestRequestFields(t *testing.T) {
 			assert.Equal(t, test.want, fields{
 				string(request.Host), string(request.UserAgent), string(request.TraceParent), string(request.TraceState),
 				string(request.RequestID), string(request.ContentType), request.ExpectContinue, request.Upgrade,
+				string(request.TraceBin), request.B3.Text(),
 			})
 			if test.result == Malformed {
 				assert.Equal(t, Request{Head: Head{ContentLength: -1}}, request)
@@ -386,58 +383,57 @@ func TestRequestFraming(t *testing.T) {
 		result       Result
 		framing      Framing
 		length       int64
-		closes       bool
 	}{
-		{"neither", "", 1, Complete, FramingNone, -1, false},
-		{"length", "Content-Length: 5\r\n", 1, Complete, FramingLength, 5, false},
-		{"length 0", "Content-Length: 0\r\n", 1, Complete, FramingLength, 0, false},
-		{"leading zeros", "Content-Length: 0000000000000000000000005\r\n", 1, Complete, FramingLength, 5, false},
-		{"longest", "Content-Length: 9223372036854775807\r\n", 1, Complete, FramingLength, 1<<63 - 1, false},
-		{"same length twice", "Content-Length: 5\r\nContent-Length: 5\r\n", 1, Complete, FramingLength, 5, false},
-		{"same length joined", "Content-Length: 5, 5 ,5\r\n", 1, Complete, FramingLength, 5, false},
-		{"chunked", "Transfer-Encoding: chunked\r\n", 1, Complete, FramingChunked, -1, false},
-		{"chunked in another case", "transfer-encoding:CHUNKED\r\n", 1, Complete, FramingChunked, -1, false},
-		{"chunked last", "Transfer-Encoding: gzip, chunked\r\n", 1, Complete, FramingChunked, -1, false},
+		{"neither", "", 1, Complete, FramingNone, -1},
+		{"length", "Content-Length: 5\r\n", 1, Complete, FramingLength, 5},
+		{"length 0", "Content-Length: 0\r\n", 1, Complete, FramingLength, 0},
+		{"leading zeros", "Content-Length: 0000000000000000000000005\r\n", 1, Complete, FramingLength, 5},
+		{"longest", "Content-Length: 9223372036854775807\r\n", 1, Complete, FramingLength, 1<<63 - 1},
+		{"same length twice", "Content-Length: 5\r\nContent-Length: 5\r\n", 1, Complete, FramingLength, 5},
+		{"same length joined", "Content-Length: 5, 5 ,5\r\n", 1, Complete, FramingLength, 5},
+		{"chunked", "Transfer-Encoding: chunked\r\n", 1, Complete, FramingChunked, -1},
+		{"chunked in another case", "transfer-encoding:CHUNKED\r\n", 1, Complete, FramingChunked, -1},
+		{"chunked last", "Transfer-Encoding: gzip, chunked\r\n", 1, Complete, FramingChunked, -1},
 		{
 			"chunked last of several", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked,\r\n",
-			1, Complete, FramingChunked, -1, false,
+			1, Complete, FramingChunked, -1,
 		},
 		{
 			"chunked and length", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
-			1, Complete, FramingChunked, -1, false,
+			1, Complete, FramingChunked, -1,
 		},
 		{
 			"chunked and bad length", "Transfer-Encoding: chunked\r\nContent-Length: x\r\n",
-			1, Complete, FramingChunked, -1, false,
+			1, Complete, FramingChunked, -1,
 		},
-		{"close", "Connection: close\r\n", 1, Complete, FramingNone, -1, true},
-		{"close in a list", "Connection: keep-alive, Close\r\n", 1, Complete, FramingNone, -1, true},
-		{"close in another field", "Connection: close\r\nConnection: keep-alive\r\n", 1, Complete, FramingNone, -1, true},
-		{"almost close", "Connection: closed\r\n", 1, Complete, FramingNone, -1, false},
-		{"HTTP/1.0", "", 0, Complete, FramingNone, -1, true},
-		{"HTTP/1.0 keep-alive", "Connection: keep-alive\r\n", 0, Complete, FramingNone, -1, false},
+		{"close", "Connection: close\r\n", 1, Complete, FramingNone, -1},
+		{"close in a list", "Connection: keep-alive, Close\r\n", 1, Complete, FramingNone, -1},
+		{"close in another field", "Connection: close\r\nConnection: keep-alive\r\n", 1, Complete, FramingNone, -1},
+		{"almost close", "Connection: closed\r\n", 1, Complete, FramingNone, -1},
+		{"HTTP/1.0", "", 0, Complete, FramingNone, -1},
+		{"HTTP/1.0 keep-alive", "Connection: keep-alive\r\n", 0, Complete, FramingNone, -1},
 		{
 			"HTTP/1.0 chunked", "Connection: keep-alive\r\nTransfer-Encoding: chunked\r\n",
-			0, Complete, FramingChunked, -1, true,
+			0, Complete, FramingChunked, -1,
 		},
 
-		{"different lengths", "Content-Length: 5\r\nContent-Length: 6\r\n", 1, Malformed, 0, -1, false},
-		{"different lengths joined", "Content-Length: 5, 6\r\n", 1, Malformed, 0, -1, false},
-		{"length after a bad one", "Content-Length: x\r\nContent-Length: 5\r\n", 1, Malformed, 0, -1, false},
-		{"empty length", "Content-Length:\r\n", 1, Malformed, 0, -1, false},
-		{"length and nothing", "Content-Length: 5,\r\n", 1, Malformed, 0, -1, false},
-		{"plus", "Content-Length: +5\r\n", 1, Malformed, 0, -1, false},
-		{"minus", "Content-Length: -5\r\n", 1, Malformed, 0, -1, false},
-		{"hexadecimal", "Content-Length: 0x5\r\n", 1, Malformed, 0, -1, false},
-		{"space in a length", "Content-Length: 5 6\r\n", 1, Malformed, 0, -1, false},
-		{"overflow", "Content-Length: 9223372036854775808\r\n", 1, Malformed, 0, -1, false},
-		{"large overflow", "Content-Length: 18446744073709551621\r\n", 1, Malformed, 0, -1, false},
-		{"folded length", "Content-Length: 5\r\n 6\r\n", 1, Malformed, 0, -1, false},
-		{"folded coding", "Transfer-Encoding: chunked,\r\n gzip\r\n", 1, Malformed, 0, -1, false},
-		{"chunked not last", "Transfer-Encoding: chunked, gzip\r\n", 1, Malformed, 0, -1, false},
-		{"no chunked", "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", 1, Malformed, 0, -1, false},
-		{"almost chunked", "Transfer-Encoding: xchunked\r\n", 1, Malformed, 0, -1, false},
-		{"no coding", "Transfer-Encoding:\r\n", 1, Malformed, 0, -1, false},
+		{"different lengths", "Content-Length: 5\r\nContent-Length: 6\r\n", 1, Malformed, 0, -1},
+		{"different lengths joined", "Content-Length: 5, 6\r\n", 1, Malformed, 0, -1},
+		{"length after a bad one", "Content-Length: x\r\nContent-Length: 5\r\n", 1, Malformed, 0, -1},
+		{"empty length", "Content-Length:\r\n", 1, Malformed, 0, -1},
+		{"length and nothing", "Content-Length: 5,\r\n", 1, Malformed, 0, -1},
+		{"plus", "Content-Length: +5\r\n", 1, Malformed, 0, -1},
+		{"minus", "Content-Length: -5\r\n", 1, Malformed, 0, -1},
+		{"hexadecimal", "Content-Length: 0x5\r\n", 1, Malformed, 0, -1},
+		{"space in a length", "Content-Length: 5 6\r\n", 1, Malformed, 0, -1},
+		{"overflow", "Content-Length: 9223372036854775808\r\n", 1, Malformed, 0, -1},
+		{"large overflow", "Content-Length: 18446744073709551621\r\n", 1, Malformed, 0, -1},
+		{"folded length", "Content-Length: 5\r\n 6\r\n", 1, Malformed, 0, -1},
+		{"folded coding", "Transfer-Encoding: chunked,\r\n gzip\r\n", 1, Malformed, 0, -1},
+		{"chunked not last", "Transfer-Encoding: chunked, gzip\r\n", 1, Malformed, 0, -1},
+		{"no chunked", "Transfer-Encoding: gzip\r\nContent-Length: 5\r\n", 1, Malformed, 0, -1},
+		{"almost chunked", "Transfer-Encoding: xchunked\r\n", 1, Malformed, 0, -1},
+		{"no coding", "Transfer-Encoding:\r\n", 1, Malformed, 0, -1},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -446,13 +442,11 @@ func TestRequestFraming(t *testing.T) {
 			require.Equal(t, test.result, request.Parse([]byte(start+"\r\nbody")))
 			assert.Equal(t, test.framing, request.Framing)
 			assert.Equal(t, test.length, request.ContentLength)
-			assert.Equal(t, test.closes, request.Close)
 
 			// Without the blank line, whatever the fields say may not be all.
 			require.Equal(t, Partial, request.Parse([]byte(start)))
 			assert.Equal(t, FramingUnknown, request.Framing)
 			assert.EqualValues(t, -1, request.ContentLength)
-			assert.Equal(t, test.closes && strings.Contains(strings.ToLower(start), "close\r\n"), request.Close)
 		})
 	}
 }
@@ -468,7 +462,7 @@ func TestParseResets(t *testing.T) {
 	require.Equal(t, Complete, response.Parse([]byte("HTTP/1.1 200 OK\r\nContent-Type: t\r\n"+
 		"Content-Length: 5\r\n\r\n"), nil))
 	require.Equal(t, Partial, response.Parse(nil, nil))
-	assert.Equal(t, Response{Head: Head{ContentLength: -1}}, response)
+	assert.Equal(t, Response{Head: Head{ContentLength: -1}, GRPCStatus: -1}, response)
 }
 
 // assertHeadCertain checks that what is known of a part of the head is so of the whole.
@@ -478,8 +472,7 @@ func assertHeadCertain(t *testing.T, part, whole Head) {
 		(part.Bytes == 0 || part.Bytes == whole.Bytes) &&
 		(part.Framing == FramingUnknown || part.Framing == whole.Framing) &&
 		(part.ContentLength == -1 || part.ContentLength == whole.ContentLength) &&
-		(!part.Close || whole.Close) && (!part.Upgrade || whole.Upgrade) &&
-		valueCertain(part.ContentType, whole.ContentType)
+		(!part.Upgrade || whole.Upgrade)
 	if !certain {
 		t.Fatalf("%+v is not all in %+v", part, whole)
 	}
@@ -495,7 +488,12 @@ func assertRequestCertain(t *testing.T, part, whole Request) {
 	certain := valueCertain(part.Method, whole.Method) && valueCertain(part.Target, whole.Target) &&
 		valueCertain(part.Host, whole.Host) && valueCertain(part.UserAgent, whole.UserAgent) &&
 		valueCertain(part.TraceParent, whole.TraceParent) && valueCertain(part.TraceState, whole.TraceState) &&
-		valueCertain(part.RequestID, whole.RequestID) && (!part.ExpectContinue || whole.ExpectContinue)
+		valueCertain(part.RequestID, whole.RequestID) && valueCertain(part.ContentType, whole.ContentType) &&
+		valueCertain(part.TraceBin, whole.TraceBin) && valueCertain(part.B3.Single, whole.B3.Single) &&
+		valueCertain(part.B3.TraceID, whole.B3.TraceID) && valueCertain(part.B3.SpanID, whole.B3.SpanID) &&
+		valueCertain(part.B3.ParentSpanID, whole.B3.ParentSpanID) &&
+		valueCertain(part.B3.Sampled, whole.B3.Sampled) && valueCertain(part.B3.Debug, whole.B3.Debug) &&
+		(!part.ExpectContinue || whole.ExpectContinue)
 	if !certain {
 		t.Fatalf("%+v is not all in %+v", part, whole)
 	}
@@ -560,6 +558,7 @@ func FuzzRequest(f *testing.F) {
 	for _, fields := range []string{
 		"Content-Length: 5, 5\r\n", "Content-Length: 5\r\nContent-Length: 6\r\n", "Host: a\r\n b\r\n", "Host : a\r\n",
 		"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", "Connection: close, keep-alive\r\n",
+		"X-B3-TraceId: a\r\nx-b3-spanid: b\r\nx-b3-parentspanid: c\r\nx-b3-sampled: 1\r\nx-b3-flags: 1\r\nb3: 0\r\n",
 	} {
 		f.Add([]byte("\r\nPOST /a HTTP/1.0\r\n"+fields+"\r\n"), uint16(9))
 	}
@@ -590,11 +589,17 @@ func FuzzRequest(f *testing.F) {
 		assert.Equal(t, reference.Header.Get("Traceparent"), string(request.TraceParent))
 		assert.Equal(t, reference.Header.Get("Tracestate"), string(request.TraceState))
 		assert.Equal(t, reference.Header.Get("X-Request-Id"), string(request.RequestID))
+		assert.Equal(t, reference.Header.Get("Grpc-Trace-Bin"), string(request.TraceBin))
+		assert.Equal(t, reference.Header.Get("B3"), string(request.B3.Single))
+		assert.Equal(t, reference.Header.Get("X-B3-Traceid"), string(request.B3.TraceID))
+		assert.Equal(t, reference.Header.Get("X-B3-Spanid"), string(request.B3.SpanID))
+		assert.Equal(t, reference.Header.Get("X-B3-Parentspanid"), string(request.B3.ParentSpanID))
+		assert.Equal(t, reference.Header.Get("X-B3-Sampled"), string(request.B3.Sampled))
+		assert.Equal(t, reference.Header.Get("X-B3-Flags"), string(request.B3.Debug))
 		assert.Equal(t, reference.Header.Get("Content-Type"), string(request.ContentType))
 		if request.Minor == 0 && request.Framing == FramingChunked {
 			return // net/http takes no notice of Transfer-Encoding in HTTP/1.0
 		}
-		assert.Equal(t, reference.Close, request.Close)
 		assert.Equal(t, reference.ContentLength, referenceLength(request.Head))
 	})
 }

@@ -1,21 +1,27 @@
 package http1
 
+import "math"
+
 // Response is the head of a response.
 type Response struct {
 	Head
 	Status int // 0: the status line was cut off before its end could be told
+	// GRPCStatus is the grpc-status among the header fields, as a response of gRPC-Web without messages has it; -1: none.
+	GRPCStatus int
 }
 
 // Parse reads the head that captured starts with. requestMethod is that of the request that is answered: HEAD and
 // CONNECT change the framing. nil: not known. Of a malformed head nothing is kept.
 func (r *Response) Parse(captured []byte, requestMethod []byte) Result {
-	*r = Response{Head: Head{ContentLength: -1}}
+	r.reset()
 	result := r.parse(captured, requestMethod)
 	if result == Malformed {
-		*r = Response{Head: Head{ContentLength: -1}}
+		r.reset()
 	}
 	return result
 }
+
+func (r *Response) reset() { *r = Response{Head: Head{ContentLength: -1}, GRPCStatus: -1} }
 
 func (r *Response) parse(captured, requestMethod []byte) Result {
 	position, result := r.parseLine(captured)
@@ -33,16 +39,14 @@ func (r *Response) parse(captured, requestMethod []byte) Result {
 
 	fields := fieldLines{captured: captured, position: position, contentLength: -1}
 	for fields.next() {
-		fields.common(&r.Head)
+		if !fields.common() && isName(fields.name, "grpc-status") && r.GRPCStatus < 0 {
+			r.GRPCStatus = grpcStatus(fields.value)
+		}
 	}
 	if fields.result != Complete {
 		return fields.result
 	}
 	r.Bytes = fields.position
-	if interim || r.Upgrade {
-		return Complete // the connection goes on, whatever the version
-	}
-	r.Close = r.Close || fields.closesByVersion(r.Minor)
 	if r.Framing == FramingNone {
 		return Complete
 	}
@@ -57,7 +61,6 @@ func (r *Response) parse(captured, requestMethod []byte) Result {
 		r.Framing = FramingLength
 		r.ContentLength = fields.contentLength
 	}
-	r.Close = r.Close || r.Framing == FramingClose
 	return Complete
 }
 
@@ -93,6 +96,14 @@ func (r *Response) parseLine(captured []byte) (position int, result Result) {
 }
 
 const statusBytes = len("200")
+
+// grpcStatus reads the value of grpc-status; -1: it is no status.
+func grpcStatus(value []byte) int {
+	if status, ok := number(value); ok && status <= math.MaxInt32 {
+		return int(status)
+	}
+	return -1
+}
 
 // statusOf reads the three digits that b starts with, and a space or line break follows.
 func statusOf(b []byte) (int, Result) {
