@@ -35,15 +35,16 @@ type bpfHttpSocket struct {
 		At           uint32
 		Left         uint32
 		Copy         uint32
+		Place        uint32
 		Told         uint32
 		ToldLeft     uint32
 		Header       [16]uint8
 		HeaderLength uint8
+		Silent       bool
 		Ends         bool
 		Lost         bool
-		Begun        bool
-		Fresh        bool
-		Reserved     [3]uint8
+		Begins       bool
+		Reserved     [7]uint8
 	}
 	Protocol uint8
 	Reserved [7]uint8

@@ -192,7 +192,7 @@ func (c *connection) responseStream() *stream {
 type call struct {
 	*message
 	head   *messageHead
-	data   []byte       // the first of the bytes, as far as they were captured
+	data   []byte // the first of the bytes, as far as they were captured
 	offset uint32
 	length uint32
 	gap    uint32 // bytes before offset that nothing was told of

@@ -13,7 +13,7 @@ const contentTypeGRPC = "application/grpc"
 
 // isGRPC says whether a request with the content type is a call of gRPC or gRPC-Web. Media types have no case (RFC 9110
 // section 8.3.1).
-func isGRPC(contentType []byte) bool {
+func isGRPC[text string | []byte](contentType text) bool {
 	if len(contentType) < len(contentTypeGRPC) {
 		return false
 	}

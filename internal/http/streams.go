@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/http2"
 )
@@ -357,7 +356,7 @@ func (s *side) begin(headers *http2.Headers) {
 			TraceBin:      headers.Value(http2.FieldTraceBin),
 			RequestID:     headers.Value(http2.FieldRequestID),
 			MajorVersion:  2,
-			GRPC:          isGRPC(headers),
+			GRPC:          isGRPC(headers.Value(http2.FieldContentType)),
 			GRPCStatus:    -1,
 			Local:         s.head.local(),
 			Peer:          s.head.peer(),
@@ -445,7 +444,7 @@ func (s *side) answer(headers *http2.Headers) {
 	case o.Status == 0 && o.response.bytes == 0:
 		o.ResponseNs = 0 // trailers, or the final header section after an interim one
 	}
-	if o.typeUnknown && (isGRPC(headers) || headers.Has(http2.FieldGRPCStatus)) {
+	if o.typeUnknown && (isGRPC(headers.Value(http2.FieldContentType)) || headers.Has(http2.FieldGRPCStatus)) {
 		o.GRPC = true // nobody else is answered like that
 	}
 	if headers.EndStream {
@@ -549,10 +548,6 @@ func parseGRPCStatus(text string) int {
 		return -1
 	}
 	return int(status)
-}
-
-func isGRPC(headers *http2.Headers) bool {
-	return strings.HasPrefix(headers.Value(http2.FieldContentType), "application/grpc")
 }
 
 // b3 gives the context of B3 propagation in its single form, {trace}-{span}-{sampled}-{parent}, of which the last ones, or

@@ -2,9 +2,9 @@
 /*
  * HTTP/2 (RFC 9113): walks over the frames of a direction, and sends on what user space needs of them.
  *
- * That is the header of each frame, and the payload of those that carry header fields or end something. The payload of
- * DATA is left out, but for the length of its padding; frames that only steer the connection are left out wholly. So
- * one message for each call at most, and none for the middle of a body.
+ * That is the header of a frame, and the payload of those that carry header fields or end something. The payload of
+ * DATA is left out, but for the length of its padding. Frames that only steer the connection are left out as if they
+ * were not in the stream. So one message for each call at most, and none for the middle of a body.
  */
 #ifndef EBPFRECEIVER_HTTP_FRAMES_H
 #define EBPFRECEIVER_HTTP_FRAMES_H
@@ -205,6 +205,7 @@ static __always_inline void begin_frame(struct walk *walk, struct frame_stream *
 	frames->header_length = 0;
 	frames->left = frame_length(frames->header);
 	frames->copy = 0;
+	frames->silent = false;
 	frames->ends = (type == FRAME_DATA || type == FRAME_HEADERS) && flags & FRAME_END_STREAM;
 	switch (type) {
 	case FRAME_DATA:
@@ -219,8 +220,10 @@ static __always_inline void begin_frame(struct walk *walk, struct frame_stream *
 		frames->copy = frames->left;
 		break;
 	default:
+		frames->silent = true;
 		return;
 	}
+	frames->place += FRAME_HEADER_BYTES;
 	if (walk->truncated)
 		return;
 	if (at > MAX_FRAME_BYTES - FRAME_HEADER_BYTES) {
@@ -268,6 +271,8 @@ __noinline long walk_frame(struct walk *walk, struct frame_stream *frames, struc
 	}
 	frames->copy -= copy;
 	frames->left -= part;
+	if (!frames->silent)
+		frames->place += part;
 	walk->position += part;
 	if (!frames->left && frames->ends)
 		walk->ended = true;
@@ -282,25 +287,36 @@ static long walk_next(__u32 index, struct walker *walker)
 	return done;
 }
 
+/* Tells of nothing before the present place: user space sees that something is missing. */
+static __always_inline void leave_gap(struct frame_stream *frames)
+{
+	frames->place++;
+	frames->told = frames->place;
+	frames->told_left = frames->silent ? 0 : frames->left;
+}
+
 /* Goes on where bytes were moved that were not seen: in a payload that does not matter much, or a frame is to be found.
  */
 static __always_inline void pass_hole(struct frame_stream *frames, __u32 offset)
 {
 	__u32 hole = offset - frames->at;
 
-	if (hole < frames->left || (hole == frames->left && !frames->header_length)) {
-		frames->left -= hole;
-		frames->copy -= frames->copy < hole ? frames->copy : hole;
-	} else {
-		frames->lost = true;
-	}
 	frames->at = offset;
-	frames->told = offset;
-	frames->told_left = frames->left;
+	if (hole > frames->left) {
+		frames->lost = true;
+		return;
+	}
+	frames->left -= hole;
+	if (!frames->silent)
+		frames->place += hole;
+	if (frames->copy) {
+		frames->copy -= frames->copy < hole ? frames->copy : hole;
+		leave_gap(frames);
+	}
 }
 
 /* Whether the way is known from here on. */
-static __always_inline bool find_frame(struct walk *walk, struct frame_stream *frames, __u32 offset)
+static __always_inline bool find_frame(struct walk *walk, struct frame_stream *frames)
 {
 	if (!frames->lost)
 		return true;
@@ -312,8 +328,7 @@ static __always_inline bool find_frame(struct walk *walk, struct frame_stream *f
 	    !may_be_frame(frames->header))
 		return false;
 	frames->lost = false;
-	frames->told = offset + walk->position;
-	frames->told_left = 0;
+	leave_gap(frames);
 	return true;
 }
 
@@ -322,16 +337,16 @@ static __always_inline void report_frames(void *ctx, struct carrier *carrier, st
 	struct frame_stream *frames = walker->frames;
 	struct captured_message *captured = walker->captured;
 
-	fill(&captured->message, carrier, MESSAGE_FRAMES, direction, frames->told, frames->at - frames->told);
+	fill(&captured->message, carrier, MESSAGE_FRAMES, direction, frames->told, frames->place - frames->told);
 	captured->message.frame_left = frames->told_left;
 	captured->message.captured = walker->walk->have;
 	if (walker->walk->truncated)
 		captured->message.flags |= MESSAGE_TRUNCATED;
-	if (frames->fresh && !frames->begun)
+	if (frames->begins)
 		captured->message.flags |= MESSAGE_BEGINNING;
-	frames->begun = true;
-	frames->told = frames->at;
-	frames->told_left = frames->left;
+	frames->begins = false;
+	frames->told = frames->place;
+	frames->told_left = frames->silent ? 0 : frames->left;
 	report_captured(ctx, carrier, captured);
 }
 
@@ -364,7 +379,7 @@ static __always_inline int follow_frames(void *ctx, struct carrier *carrier, str
 		pass_hole(frames, offset);
 	else
 		walk->position = -ahead;
-	if (find_frame(walk, frames, offset))
+	if (find_frame(walk, frames))
 		bpf_loop(MAX_FRAMES, walk_next, &walker, 0);
 	frames->at = offset + length;
 	if (walk->position < length)
@@ -386,13 +401,13 @@ static __always_inline void begin_frames(struct carrier *carrier, __u8 direction
 	__builtin_memset(answers, 0, sizeof(*answers));
 	frames->at = offset + passed;
 	frames->left = PREFACE_BYTES - passed;
-	frames->told = offset + PREFACE_BYTES;
-	frames->fresh = true;
+	frames->silent = true;
+	frames->place = PREFACE_BYTES;
+	frames->begins = true;
 	answers->at = next_offset(carrier, !direction);
-	answers->told = answers->at;
 	/* A server may have sent its first frame before it has read the client's; or a response of HTTP/1. */
 	answers->lost = answers->at > 1;
-	answers->fresh = !answers->lost;
+	answers->place = answers->lost ? PREFACE_BYTES : 0;
 }
 
 /* A connection of HTTP/2 that stood before: a HEADERS frame begins at the offset. */
@@ -403,10 +418,13 @@ static __always_inline void join_frames(struct carrier *carrier, __u8 direction,
 	struct frame_stream *answers = &socket->frames[!direction];
 
 	socket->protocol = PROTOCOL_HTTP2;
+	__builtin_memset(frames, 0, sizeof(*frames));
+	__builtin_memset(answers, 0, sizeof(*answers));
 	frames->at = offset;
-	frames->told = offset;
+	frames->place = PREFACE_BYTES; /* there was more before */
+	leave_gap(frames);
 	answers->at = next_offset(carrier, !direction);
-	answers->told = answers->at;
+	answers->place = PREFACE_BYTES;
 	answers->lost = true;
 }
 

@@ -24,7 +24,7 @@ enum message_direction {
 enum message_flag {
 	MESSAGE_DESCRIBED = 1, /* a message_head follows */
 	MESSAGE_TRUNCATED = 2, /* frames: not all that is wanted of this call was captured */
-	MESSAGE_BEGINNING = 4, /* frames: they are the first ones of their direction; TLS: it is its first record */
+	MESSAGE_BEGINNING = 4, /* frames: a client's preface comes before them; TLS: it is the first record */
 	MESSAGE_SECURE = 8,    /* TLS has carried it: offset and length are of what was encrypted */
 };
 
@@ -34,7 +34,8 @@ struct message {
 	__u64 cookie;
 	__u64 tail;   /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known
 		       */
-	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32 */
+	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32; frames: among those that are told of
+		       */
 	__u32 length; /* how many bytes were moved, or are about to be for certain */
 	__u32 srtt_us; /* 0: not known */
 	__u32 retransmits;

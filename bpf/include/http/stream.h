@@ -26,15 +26,16 @@ struct frame_stream {
 	__u32 at;	 /* the offset up to which its bytes were walked over */
 	__u32 left;	 /* payload of the frame under way that is still to come */
 	__u32 copy;	 /* the first bytes of it that are captured */
-	__u32 told;	 /* the offset up to which was told of */
+	__u32 place;	 /* how much of what is told of was walked over */
+	__u32 told;	 /* the place up to which was told of */
 	__u32 told_left; /* left there */
 	__u8 header[16]; /* of the next frame, as far as it has come */
 	__u8 header_length;
-	bool ends;  /* the frame under way ends its stream, so when it ends matters */
-	bool lost;  /* where the next frame begins is not known */
-	bool begun; /* something was told of */
-	bool fresh; /* the first frame of the direction was seen */
-	__u8 reserved[3];
+	bool silent; /* nothing is told of the frame under way */
+	bool ends;   /* the frame under way ends its stream, so when it ends matters */
+	bool lost;   /* where the next frame begins is not known */
+	bool begins; /* the preface is to be told of */
+	__u8 reserved[7];
 };
 
 /* A connection that has carried a head, or of which a call was shorter than what tells, and may have begun one. By
