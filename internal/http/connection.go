@@ -149,15 +149,16 @@ type pendingExchange struct {
 
 // connection is what is known of a socket that carries HTTP/1.
 type connection struct {
-	described messageHead // what was said last of it
-	role      Role
-	proved    bool      // an exchange was seen, so the role is right
-	fresh     bool      // its first request was seen, so responses begin with the stream
-	tunnel    bool      // it carries HTTP no more
-	streams   [2]stream // by direction
-	pending   []pendingExchange
-	answering bool // the first of pending has its response under way
-	lastNs    uint64
+	described   messageHead // what was said last of it
+	multiplexed *streams    // it carries HTTP/2
+	role        Role
+	proved      bool      // an exchange was seen, so the role is right
+	fresh       bool      // its first request was seen, so responses begin with the stream
+	tunnel      bool      // it carries HTTP no more
+	streams     [2]stream // by direction
+	pending     []pendingExchange
+	answering   bool // the first of pending has its response under way
+	lastNs      uint64
 
 	// Since the last request.
 	missing   uint32 // requests that were not seen, at least
@@ -223,9 +224,17 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	kind := m.kind()
 	if kind == bpfMessageKindMESSAGE_END {
 		if c != nil {
-			p.end(c, m)
+			if c.multiplexed != nil {
+				c.multiplexed.end(m)
+			} else {
+				p.end(c, m)
+			}
 			delete(p.connections, m.Cookie)
 		}
+		return
+	}
+	if kind == bpfMessageKindMESSAGE_FRAMES {
+		p.handleFrames(c, m, head, data)
 		return
 	}
 	if kind != bpfMessageKindMESSAGE_HEAD && kind != bpfMessageKindMESSAGE_DATA || m.Length == 0 {
@@ -998,6 +1007,12 @@ func (p *pairing) unlist(c *connection, pending []pendingExchange) {
 // sweep forgets connections of which nothing was heard for long: their end was lost.
 func (p *pairing) sweep(nowNs uint64) {
 	for cookie, c := range p.connections {
+		if c.multiplexed != nil {
+			if c.multiplexed.sweep(nowNs) {
+				delete(p.connections, cookie)
+			}
+			continue
+		}
 		limit := idleConnection
 		if len(c.pending) > 0 {
 			limit = idleRequest

@@ -3,6 +3,7 @@
 package http
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,12 +22,15 @@ import (
 // programVariable makes the test binary a program that the probe observes: it does not observe its own process.
 const programVariable = "EBPFRECEIVER_TEST_PROGRAM"
 
+// certificateVariable is a file with a certificate and its key: a server that has it serves HTTPS.
+const certificateVariable = "EBPFRECEIVER_TEST_CERTIFICATE"
+
 func TestMain(m *testing.M) {
 	switch os.Getenv(programVariable) {
 	case "":
 		goleak.VerifyTestMain(m)
 	case "serve":
-		exit(serveMain(os.Args[1], os.Args[2]))
+		exit(serveMain(os.Args[1], os.Args[2], os.Getenv(certificateVariable)))
 	case "fetch":
 		exit(fetchMain())
 	}
@@ -68,8 +72,8 @@ func (r *records) say(what record) {
 }
 
 // serveMain is a server that answers as the query of a request says: status, size of the body, chunked or not, and how
-// much of it, and which delay before.
-func serveMain(network, address string) error {
+// much of it, and which delay before. It speaks HTTP/1 and HTTP/2.
+func serveMain(network, address, certificate string) error {
 	listener, err := net.Listen(network, address)
 	if err != nil {
 		return err
@@ -77,7 +81,11 @@ func serveMain(network, address string) error {
 	var out records
 	out.say(record{Port: listener.Addr().(*net.TCPAddr).Port})
 	piece := make([]byte, 64<<10)
-	return http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := http.Server{Protocols: &http.Protocols{}}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		received, err := io.Copy(io.Discard, r.Body)
 		if err != nil {
@@ -101,6 +109,7 @@ func serveMain(network, address string) error {
 			if number("chunked", 0) > 0 {
 				w.(http.Flusher).Flush()
 			}
+			piece := piece
 			if number("once", 0) > 0 {
 				piece = make([]byte, size)
 			}
@@ -121,13 +130,19 @@ func serveMain(network, address string) error {
 			Method: r.Method, Path: r.URL.Path, Status: status, Received: received, Sent: int64(sent),
 			Ns: int64(time.Since(start)),
 		})
-	}))
+	})
+	if certificate != "" {
+		return server.ServeTLS(listener, certificate, certificate)
+	}
+	return server.Serve(listener)
 }
 
 // plan is what a client is to do.
 type plan struct {
 	AtOnce    int
 	KeepAlive bool
+	HTTP2     bool
+	Insecure  bool // certificates are not verified
 	Requests  []planned
 }
 
@@ -144,10 +159,15 @@ func fetchMain() error {
 	if err := json.NewDecoder(os.Stdin).Decode(&p); err != nil {
 		return err
 	}
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(!p.HTTP2)
+	protocols.SetHTTP2(p.HTTP2)
+	protocols.SetUnencryptedHTTP2(p.HTTP2)
 	client := &http.Client{
 		Transport: &http.Transport{
 			DisableCompression: true, DisableKeepAlives: !p.KeepAlive,
-			MaxIdleConnsPerHost: p.AtOnce, MaxConnsPerHost: p.AtOnce,
+			MaxIdleConnsPerHost: p.AtOnce, Protocols: protocols,
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: p.Insecure},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -673,12 +673,13 @@ func TestMixedRequests(t *testing.T) {
 	for _, test := range []struct {
 		name      string
 		keepAlive bool
-	}{{"kept alive", true}, {"a connection each", false}} {
+		http2     bool
+	}{{"kept alive", true, false}, {"a connection each", false, false}, {"HTTP/2", true, true}} {
 		t.Run(test.name, func(t *testing.T) {
 			const count = 1000
 			o := observe(t)
 			server, port := serveGo(t)
-			p := plan{AtOnce: 8, KeepAlive: test.keepAlive, Requests: mixed(port, count, 2)}
+			p := plan{AtOnce: 8, KeepAlive: test.keepAlive, HTTP2: test.http2, Requests: mixed(port, count, 2)}
 			planned := map[string]planned{}
 			for _, r := range p.Requests {
 				parsed, err := url.Parse(r.URL)
@@ -697,7 +698,8 @@ func TestMixedRequests(t *testing.T) {
 				path := spanPath(span)
 				assert.NotContains(t, byPath, path, "reported twice")
 				byPath[path] = span
-				check(t, span, told[path], planned[path].Chunked, strings.Contains(planned[path].URL, "chunked=1"))
+				chunked := strings.Contains(planned[path].URL, "chunked=1")
+				check(t, span, told[path], !test.http2 && planned[path].Chunked, !test.http2 && chunked)
 				o.checkDuration(span, told[path])
 				if number(span, attrRequestBodySize) < 0 {
 					missing++
@@ -709,7 +711,8 @@ func TestMixedRequests(t *testing.T) {
 				require.Contains(t, byPath, path)
 				o.checkLink(byPath[path], span)
 				delete(byPath, path)
-				check(t, span, served[path], planned[path].Chunked, strings.Contains(planned[path].URL, "chunked=1"))
+				chunked := strings.Contains(planned[path].URL, "chunked=1")
+				check(t, span, served[path], !test.http2 && planned[path].Chunked, !test.http2 && chunked)
 				o.checkHandler(span, served[path])
 			}
 			assert.Empty(t, byPath, "without a server's span")

@@ -285,15 +285,6 @@ func (d *Decoder) join(c *Call, length uint32, first bool) (skipped uint32, kept
 		}
 		d.synced = true
 		return passed, kept, true
-	case first && c.Preface == 0 && length >= prefaceBytes:
-		without, with := fits(c, length, c.Captured), fits(c, length-prefaceBytes, c.Captured)
-		if without && with && (len(c.Captured) < headerBytes || c.Captured[3] == typeSettings) {
-			// After a preface there are SETTINGS (RFC 9113 section 3.4).
-			return 0, 0, false
-		}
-		if with && !without {
-			skipped = prefaceBytes
-		}
 	}
 	d.synced = true
 	return skipped, 0, true
