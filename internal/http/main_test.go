@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		exit(serveMain(os.Args[1], os.Args[2], os.Getenv(certificateVariable)))
 	case "fetch":
 		exit(fetchMain())
+	case "serve gRPC":
+		exit(serveGRPCMain())
+	case "call gRPC":
+		exit(callGRPCMain(os.Args[1], os.Args[2], os.Args[3]))
 	}
 }
 
