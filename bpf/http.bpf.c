@@ -275,8 +275,12 @@ int http_tls(void *ctx)
 	case TLS_WRITE_CALL:
 	case TLS_READ_CALL:
 		return tls_call(ctx, site, event);
+	case TLS_WRITE_ONLY:
+		return tls_write(ctx, site);
 	case TLS_RETURN:
 		return tls_return(ctx, site);
+	case TLS_ERROR_QUERY:
+		return tls_error_query(ctx, site);
 	}
 	return 0;
 }

@@ -130,8 +130,10 @@ type bpfTlsConnection struct {
 	Offset      [2]uint32
 	SrttUs      uint32
 	Retransmits uint32
+	Repeated    uint32
 	Itself      bool
 	Reserved    [7]uint8
+	_           [4]byte
 }
 
 type bpfTlsCookie uint32
@@ -148,11 +150,13 @@ const (
 type bpfTlsEvent uint32
 
 const (
-	bpfTlsEventTLS_WRITE_CALL bpfTlsEvent = 1
-	bpfTlsEventTLS_READ_CALL  bpfTlsEvent = 2
-	bpfTlsEventTLS_RETURN     bpfTlsEvent = 3
-	bpfTlsEventTLS_GO_WRITE   bpfTlsEvent = 4
-	bpfTlsEventTLS_GO_READ    bpfTlsEvent = 5
+	bpfTlsEventTLS_WRITE_CALL  bpfTlsEvent = 1
+	bpfTlsEventTLS_WRITE_ONLY  bpfTlsEvent = 2
+	bpfTlsEventTLS_READ_CALL   bpfTlsEvent = 3
+	bpfTlsEventTLS_RETURN      bpfTlsEvent = 4
+	bpfTlsEventTLS_ERROR_QUERY bpfTlsEvent = 5
+	bpfTlsEventTLS_GO_WRITE    bpfTlsEvent = 6
+	bpfTlsEventTLS_GO_READ     bpfTlsEvent = 7
 )
 
 type bpfTlsKey struct {
@@ -163,16 +167,18 @@ type bpfTlsKey struct {
 }
 
 type bpfTlsThread struct {
-	_           structs.HostLayout
-	Connection  uint64
-	Buffer      uint64
-	Count       uint64
-	Carrier     uint64
-	Received    uint64
-	SrttUs      uint32
-	Retransmits uint32
-	Call        uint8
-	Reserved    [7]uint8
+	_             structs.HostLayout
+	Connection    uint64
+	Buffer        uint64
+	Count         uint64
+	Carrier       uint64
+	Received      uint64
+	Written       uint64
+	WrittenLength uint32
+	SrttUs        uint32
+	Retransmits   uint32
+	Call          uint8
+	Reserved      [3]uint8
 }
 
 // Names of all BPF objects in the ELF.

@@ -90,7 +90,8 @@ struct tls_connection {
 	__u32 offset[2]; /* how much it has carried in plain, by direction, since it is known */
 	__u32 srtt_us;
 	__u32 retransmits;
-	bool itself; /* the library moves the bytes itself, in its calls */
+	__u32 repeated; /* length of a write that will be repeated, and was told of; 0: of none */
+	bool itself;	/* the library moves the bytes itself, in its calls */
 	__u8 reserved[7];
 };
 

@@ -24,11 +24,13 @@
 /* What a uprobe's site is. */
 enum tls_event {
 	TLS_WRITE_CALL = 1, /* connection, buffer, and count: where the number of bytes will be, if it will */
-	TLS_READ_CALL,	    /* as above */
-	TLS_RETURN,   /* result: of either, above 0 if it succeeded, and then the number of bytes, unless there was a
-			 count */
-	TLS_GO_WRITE, /* connection, buffer, and count: the number of bytes */
-	TLS_GO_READ,  /* as above, at its end */
+	TLS_WRITE_ONLY,	    /* connection, buffer, and length: of a call whose end is not seen */
+	TLS_READ_CALL,	    /* as TLS_WRITE_CALL */
+	TLS_RETURN,	 /* result: of either, above 0 if it succeeded, and then the number of bytes, unless there was a
+			    count */
+	TLS_ERROR_QUERY, /* connection, and result: what the last call on it returned, for its reason */
+	TLS_GO_WRITE,	 /* connection, buffer, and count: the number of bytes */
+	TLS_GO_READ,	 /* as above, at its end */
 };
 
 /*
@@ -54,10 +56,12 @@ struct tls_thread {
 	__u64 count;	/* address of the number of bytes, or 0 */
 	__u64 carrier;	/* cookie of the socket that moved bytes during the call, or 0 */
 	__u64 received; /* cookie of the socket that received last, and not for a call that has returned; or 0 */
-	__u32 srtt_us;	/* of the socket that was noted last */
+	__u64 written;	/* connection of the last TLS_WRITE_ONLY, or 0 */
+	__u32 written_length;
+	__u32 srtt_us; /* of the socket that was noted last */
 	__u32 retransmits;
 	__u8 call; /* enum tls_event, or 0: in none */
-	__u8 reserved[7];
+	__u8 reserved[3];
 };
 
 /* Owner: the kernel, with the thread. */
@@ -241,6 +245,7 @@ static __always_inline int tls_call(void *ctx, __u64 cookie, __u8 call)
 		count_loss(LOSS_STORAGE_FULL);
 		return 0;
 	}
+	thread->written = 0;
 	thread->connection = tls_value(ctx, cookie, 0);
 	thread->buffer = tls_value(ctx, cookie, 1);
 	thread->count = tls_value(ctx, cookie, 2);
@@ -299,6 +304,64 @@ static __always_inline int tls_return(void *ctx, __u64 site)
 	if (length > 0)
 		moved_in_plain(ctx, connection, call == TLS_READ_CALL ? MESSAGE_RECEIVED : MESSAGE_SENT, thread->buffer,
 			       length);
+	return 0;
+}
+
+/*
+ * A write whose end is not seen is told of at its begin. One that is not complete is repeated with the same length,
+ * after the program has asked for the reason (SSL_get_error).
+ */
+static __always_inline int tls_write(void *ctx, __u64 site)
+{
+	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
+	__u32 length = tls_value(ctx, site, 2);
+	struct tls_connection *connection;
+	struct tls_thread *thread;
+	__u64 cookie;
+
+	thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!thread) {
+		count_loss(LOSS_STORAGE_FULL);
+		return 0;
+	}
+	thread->call = 0;
+	if (!length || length > 0x7fffffff)
+		return 0;
+	thread->written = key.connection;
+	thread->written_length = length;
+	connection = bpf_map_lookup_elem(&tls_connections, &key);
+	if (connection && connection->repeated == length) {
+		connection->repeated = 0;
+		return 0;
+	}
+	/* A handshake has ended right before the first write, with what the socket has received. */
+	cookie = connection ? connection->cookie : thread->received;
+	if (!cookie) {
+		count_loss(LOSS_UNTIED);
+		return 0;
+	}
+	connection = tie_tls(&key, connection, cookie);
+	if (!connection)
+		return 0;
+	connection->repeated = 0;
+	connection->srtt_us = thread->srtt_us;
+	connection->retransmits = thread->retransmits;
+	moved_in_plain(ctx, connection, MESSAGE_SENT, tls_value(ctx, site, 1), length);
+	return 0;
+}
+
+static __always_inline int tls_error_query(void *ctx, __u64 site)
+{
+	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
+	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
+	struct tls_connection *connection;
+
+	if (!thread || thread->written != key.connection || (__s32)tls_value(ctx, site, 1) > 0)
+		return 0;
+	thread->written = 0;
+	connection = bpf_map_lookup_elem(&tls_connections, &key);
+	if (connection)
+		connection->repeated = thread->written_length;
 	return 0;
 }
 
