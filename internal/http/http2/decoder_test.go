@@ -58,6 +58,7 @@ func (l *log) Data(stream, length uint32, end bool, atNs uint64) {
 func (l *log) Reset(stream, code uint32, atNs uint64) { l.say("reset %d: %d %d", stream, code, atNs) }
 func (l *log) GoAway(last, code uint32, atNs uint64)  { l.say("goaway %d: %d %d", last, code, atNs) }
 func (l *log) TableSize(bytes uint32)                 { l.say("table %d", bytes) }
+func (l *log) Preface()                               { l.say("preface") }
 func (l *log) Lost()                                  { l.say("lost") }
 
 // writer makes frames.
