@@ -68,11 +68,21 @@ type openStream struct {
 	request  body
 	response body
 	answered bool // there was a header section that may be the final one
+	// interim says that the last header section of the response has a status that is not known. So it may be an interim
+	// response, and ResponseNs is only right if what comes next shows that it is not.
+	interim bool
 	// typeUnknown says that there may be a content-type that is not known.
 	typeUnknown bool
 	// measured says that RequestBodyBytes is set.
 	measured bool
 	lastNs   uint64 // of the last frame
+}
+
+// settle takes note that nothing will show what the last header section was.
+func (o *openStream) settle() {
+	if o.interim {
+		o.answered, o.interim, o.ResponseNs = false, false, 0
+	}
 }
 
 func (o *openStream) tunnels() bool { return o.Method == "CONNECT" && o.Status/100 == 2 }
@@ -135,7 +145,9 @@ func (s *streams) handle(m *message, head *messageHead, call *http2.Call) {
 	} else if s.hasHead {
 		s.head = &s.known
 	}
-	decoder := &s.sides[m.Direction&1].decoder
+	side := &s.sides[m.Direction&1]
+	decoder := &side.decoder
+	decoder.NoPreface = s.role != 0 && !side.isRequest()
 	if err := decoder.Call(call); err != nil && !s.failed {
 		s.fail()
 	}
@@ -244,6 +256,7 @@ func (s *streams) drop(id uint32, reason dropReason) {
 func (s *streams) complete(id uint32, endNs uint64) {
 	o := s.open[id]
 	o.EndNs = endNs
+	o.settle()
 	o.SRTTUs, o.Retransmits = s.message.SrttUs, s.message.Retransmits
 	if !o.measured {
 		o.RequestBodyBytes = o.request.size(true)
@@ -269,6 +282,21 @@ func (s *side) body(o *openStream) *body {
 	return &o.response
 }
 
+// Preface implements http2.Handler.
+func (s *side) Preface() {
+	if s.role == 0 {
+		s.tellRole(true)
+	}
+}
+
+// tellRole takes note that requests go in the side's direction, or responses.
+func (s *side) tellRole(requests bool) {
+	s.role = RoleClient
+	if requests == (s.direction == bpfMessageDirectionMESSAGE_RECEIVED) {
+		s.role = RoleServer
+	}
+}
+
 // Headers implements http2.Handler.
 func (s *side) Headers(headers *http2.Headers) {
 	if s.failed || headers.Stream%2 == 0 {
@@ -278,14 +306,10 @@ func (s *side) Headers(headers *http2.Headers) {
 		headers.Has(http2.FieldAuthority) || headers.Has(http2.FieldProtocol)
 	answers := headers.Has(http2.FieldStatus)
 	if s.role == 0 {
-		switch received := s.direction == bpfMessageDirectionMESSAGE_RECEIVED; {
-		case asks == answers:
+		if asks == answers {
 			return // it does not tell
-		case asks == received:
-			s.role = RoleServer
-		default:
-			s.role = RoleClient
 		}
+		s.tellRole(asks)
 	}
 	switch {
 	case s.isRequest() && answers || !s.isRequest() && asks:
@@ -370,6 +394,10 @@ func (s *side) begin(headers *http2.Headers) {
 		lastNs:      headers.EndNs,
 	}
 	o.request.ended = headers.EndStream
+	if headers.Partial {
+		// What came of the response before is missed.
+		o.response.bytes, o.response.doubt = -1, true
+	}
 	key := exchangeKey{o.FlowID, o.RequestOffset}
 	switch {
 	case !selected:
@@ -433,16 +461,18 @@ func (s *side) answer(headers *http2.Headers) {
 	switch {
 	case status != 0 && o.Status == 0:
 		// What came before, if anything, was interim.
-		o.answered, o.Status, o.ResponseNs = true, status, headers.StartNs
+		o.answered, o.interim, o.Status, o.ResponseNs = true, false, status, headers.StartNs
 		o.response.promise(headers)
 		o.response.bytes = 0 // nor was there a body
-	case status != 0 || !headers.Unknown:
-		// Trailers.
-	case !headers.EndStream && !lost, !o.answered && !lost:
-		// A header section whose status is not known. It may be interim, then another one follows.
+	case status != 0:
+	case !headers.EndStream:
+		o.answered, o.interim, o.ResponseNs = true, true, headers.StartNs
+	case !headers.Unknown:
+		o.interim = false // these are trailers, so that was the final one
+	case o.interim:
+		// These are trailers or the final header section.
+	case !o.answered && !lost:
 		o.answered, o.ResponseNs = true, headers.StartNs
-	case o.Status == 0 && o.response.bytes == 0:
-		o.ResponseNs = 0 // trailers, or the final header section after an interim one
 	}
 	if o.typeUnknown && (isGRPC(headers.Value(http2.FieldContentType)) || headers.Has(http2.FieldGRPCStatus)) {
 		o.GRPC = true // nobody else is answered like that
@@ -464,6 +494,9 @@ func (s *side) Data(id, length uint32, endStream bool, atNs uint64) {
 	o.lastNs = atNs
 	if b.bytes >= 0 {
 		b.bytes += int64(length)
+	}
+	if !s.isRequest() {
+		o.interim = false // interim responses have no body
 	}
 	switch {
 	case !endStream:
@@ -525,6 +558,9 @@ func (s *side) Lost() {
 		b.doubt = true
 		if !b.ended {
 			b.bytes = -1
+		}
+		if b == &o.response {
+			o.settle()
 		}
 	}
 }

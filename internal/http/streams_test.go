@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 	"golang.org/x/sys/unix"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/http2"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/http2/http2test"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
@@ -540,4 +541,101 @@ func split(random *rand.Rand, calls []moved, largest int) (pieces []moved) {
 		}
 	}
 	return pieces
+}
+
+// FuzzStreams gives any bytes to both directions of a connection, in any calls, of which some are lost. It must not panic,
+// and must leave nothing behind.
+func FuzzStreams(f *testing.F) {
+	seed := newFrames(RoleServer).ask(1, "end").answer(1, ":status: 200", "content-type: application/grpc")
+	seed.data(false, 1, 9, false).answer(1, "grpc-status: 0", "end").ask(3).reset(true, 3, xhttp2.ErrCodeCancel)
+	seed.ask(5).goAway(false, 3, 0)
+	var directions [2][]byte
+	for _, call := range seed.calls {
+		directions[call.direction] = append(directions[call.direction], call.bytes...)
+	}
+	f.Add(directions[0], directions[1], uint64(0), uint64(1))
+	f.Add(directions[0], directions[1], uint64(5), uint64(2))
+	f.Add(directions[1], directions[0], uint64(0), uint64(3))
+	f.Fuzz(func(t *testing.T, received, sent []byte, lost, seed uint64) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		o := newStreamObserver(bpfMessageDirectionMESSAGE_RECEIVED)
+		rest := [2][]byte{received, sent}
+		for i := 0; len(rest[0])+len(rest[1]) > 0; i++ {
+			direction := bpfMessageDirection(random.IntN(2))
+			took := min(len(rest[direction]), 1+random.IntN(200))
+			if took == 0 {
+				continue
+			}
+			o.compactors[direction].MaxCaptured = int(seed>>8) & 0xff
+			o.move(moved{direction, rest[direction][:took], uint64(i) * stepNs}, lost>>(i%64)&1 != 0)
+			rest[direction] = rest[direction][took:]
+		}
+		seen := o.end(1<<40, 0)
+		if seen.streams == nil {
+			return
+		}
+		require.Empty(t, seen.streams.open)
+		require.Empty(t, seen.pairing.clients)
+		for i := range seen.exchanges {
+			e := &seen.exchanges[i]
+			require.LessOrEqual(t, e.StartNs, e.EndNs)
+			require.True(t, e.Status == 0 || e.Status >= 200)
+		}
+	})
+}
+
+// BenchmarkStreams measures calls of gRPC with one message each way, each of two calls a direction, as a server has them.
+func BenchmarkStreams(b *testing.B) {
+	const exchanges = 1000
+	var grpc, traced []moved
+	for _, kind := range []*[]moved{&grpc, &traced} {
+		f := newFrames(RoleServer)
+		for i := range exchanges {
+			id := uint32(2*i + 1)
+			lines := []string{
+				":method: POST", ":scheme: http", fmt.Sprintf(":path: /shop.Cart/Method%d", i%5), ":authority: cart:8080",
+				"content-type: application/grpc", "user-agent: grpc-go/1.83.1", "te: trailers",
+			}
+			if kind == &traced {
+				lines = append(lines, fmt.Sprintf("grpc-timeout: %du", 999000+i), fmt.Sprintf("traceparent: 00-%032x-%016x-01", i*7919, i))
+			}
+			f.headers(true, id, lines...).data(true, id, 50, true)
+			f.answer(id, ":status: 200", "content-type: application/grpc").data(false, id, 50, false)
+			f.answer(id, "grpc-status: 0", "grpc-message: ", "end")
+		}
+		*kind = f.calls
+	}
+	for name, calls := range map[string][]moved{"repeated headers": grpc, "a traceparent each": traced} {
+		b.Run(name, func(b *testing.B) {
+			type event struct {
+				message
+				call http2.Call
+			}
+			var events []event
+			compactors := [2]http2test.Compactor{{}, {NoPreface: true}}
+			for _, call := range calls {
+				events = append(events, event{
+					message{TimeNs: call.timeNs, Direction: uint8(call.direction)},
+					compactors[call.direction].Call(call.bytes, call.timeNs),
+				})
+			}
+			head := (&wire{cookie: 1, role: RoleServer}).describe()
+			count := 0
+			p := newPairing(1, func(*messageHead, Role) (*workload.Workload, bool) { return nil, true }, func(*Exchange) { count++ })
+			b.ReportAllocs()
+			var s *streams
+			for i := range b.N {
+				if i%exchanges == 0 {
+					s = newStreams(p, 0)
+				}
+				first := i % exchanges * 5
+				for j := first; j < first+5; j++ {
+					s.handle(&events[j].message, head, &events[j].call)
+				}
+			}
+			if count != b.N {
+				b.Fatalf("%d exchanges of %d, drops %v", count, b.N, p.drops)
+			}
+		})
+	}
 }

@@ -27,7 +27,8 @@ type Call struct {
 	FrameLeft  uint32
 	HeaderHave uint8
 	// Preface is how many bytes of the client's connection preface come first. Where it is 0 in the first call of a
-	// stream, the decoder finds out by itself whether there is a whole preface, as far as that can be told.
+	// stream, the decoder finds out by itself whether there is a whole preface, as far as that can be told; otherwise the
+	// call is lost.
 	Preface uint8
 	// Truncated says that Captured does not have all that it should.
 	Truncated bool
@@ -46,6 +47,9 @@ type Headers struct {
 	StartNs, EndNs uint64
 	// Unknown says that there are fields of which it is not known what they are. So a field without a value may be there.
 	Unknown bool
+	// Partial says that it was not seen to its end. Then it may be told of after what answers it, and EndNs is of the last
+	// byte that was seen.
+	Partial bool
 
 	present uint32 // bit for each field
 	values  [fieldCount]string
@@ -70,6 +74,8 @@ func (h *Headers) set(e entry) {
 
 // Handler takes what a decoder has found, in the order of the stream.
 type Handler interface {
+	// Preface is the client's connection preface: requests go in this direction.
+	Preface()
 	// Headers is valid during the call.
 	Headers(headers *Headers)
 	// Data is a whole DATA frame, with the length of its payload without padding. atNs is the time of its last byte.
@@ -89,6 +95,8 @@ type Decoder struct {
 	Handler Handler
 	// TooLarge counts header blocks that were cut off because they have more than 64 KiB.
 	TooLarge uint64
+	// NoPreface says that there is no connection preface in this direction, as in that of responses.
+	NoPreface bool
 
 	table   table
 	scratch bytes.Buffer       // of a Huffman code
@@ -168,6 +176,9 @@ func (d *Decoder) call(c *Call) error {
 	if first && c.Offset > 1 {
 		d.Handler.Lost()
 	}
+	if c.Preface > 0 {
+		d.Handler.Preface()
+	}
 	d.seen, d.at = true, c.end()
 	if d.synced && !d.agrees(c) {
 		d.lose()
@@ -176,6 +187,7 @@ func (d *Decoder) call(c *Call) error {
 	if !d.synced {
 		skipped, kept, ok := d.join(c, bytesLeft, first)
 		if !ok {
+			d.Handler.Lost()
 			return nil // the next call may tell where the stream stands
 		}
 		bytesLeft, captured = bytesLeft-skipped, captured[kept:]
@@ -195,6 +207,7 @@ func (d *Decoder) agrees(c *Call) bool {
 // skipGap goes on behind bytes of which nothing was told. They may all be of a frame that has nothing of interest.
 func (d *Decoder) skipGap(gap uint32) error {
 	if !d.synced {
+		d.Handler.Lost() // streams may be known that were not when the loss began
 		return nil
 	}
 	// The length of the padding must have been seen.
@@ -285,6 +298,16 @@ func (d *Decoder) join(c *Call, length uint32, first bool) (skipped uint32, kept
 		}
 		d.synced = true
 		return passed, kept, true
+	case first && c.Offset <= 1 && c.Preface == 0 && !d.NoPreface && length >= prefaceBytes:
+		without, with := fits(c, length, c.Captured), fits(c, length-prefaceBytes, c.Captured)
+		if without && with && (len(c.Captured) < headerBytes || c.Captured[3] == typeSettings) {
+			// After a preface there are SETTINGS (RFC 9113 section 3.4).
+			return 0, 0, false
+		}
+		if with && !without {
+			skipped = prefaceBytes
+			d.Handler.Preface()
+		}
 	}
 	d.synced = true
 	return skipped, 0, true
@@ -545,6 +568,7 @@ func (d *Decoder) endPart(payload []byte, atNs uint64) error {
 func (d *Decoder) endBlock(block []byte, partial bool, atNs uint64) error {
 	d.headers = Headers{
 		Stream: d.blockFrame.stream, EndStream: d.blockFrame.has(flagEndStream), StartNs: d.blockNs, EndNs: atNs,
+		Partial: partial,
 	}
 	err := d.fields(&d.headers, block, partial)
 	d.inBlock, d.overflowed, d.block = false, false, trimmed(d.block)

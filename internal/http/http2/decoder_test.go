@@ -58,6 +58,7 @@ func (l *log) Data(stream, length uint32, end bool, atNs uint64) {
 func (l *log) Reset(stream, code uint32, atNs uint64) { l.say("reset %d: %d %d", stream, code, atNs) }
 func (l *log) GoAway(last, code uint32, atNs uint64)  { l.say("goaway %d: %d %d", last, code, atNs) }
 func (l *log) TableSize(bytes uint32)                 { l.say("table %d", bytes) }
+func (l *log) Preface()                               { l.say("preface") }
 func (l *log) Lost()                                  { l.say("lost") }
 
 // writer makes frames.
@@ -280,4 +281,160 @@ func TestLargeBlock(t *testing.T) {
 		}, found.lines)
 		assert.EqualValues(t, 1, decoder.TooLarge)
 	}
+}
+
+// calls cuts what a writer wrote at the places, and tells of the calls at times 1, 2, 3.
+func (w *writer) calls(compactor *http2test.Compactor, at ...int) (calls []http2.Call) {
+	from := 0
+	for i, to := range append(at, w.Len()) {
+		calls = append(calls, compactor.Call(w.Bytes()[from:to], uint64(i+1)))
+		from = to
+	}
+	return calls
+}
+
+func TestLosses(t *testing.T) {
+	response := func() *writer {
+		w := newWriter()
+		w.headers(1, false, ":status", "200", "x-request-id", "a") // 9 and some bytes
+		_ = w.WriteDataPadded(1, false, make([]byte, 90), make([]byte, 9))
+		_ = w.WritePing(false, [8]byte{})
+		w.headers(3, true, ":status", "200", "x-request-id", "a")
+		w.headers(5, true, ":status", "200", "x-request-id", "a")
+		return w
+	}
+	first := func() int {
+		w := newWriter()
+		w.headers(1, false, ":status", "200", "x-request-id", "a")
+		return w.Len()
+	}()
+	const data, ping = 9 + 1 + 90 + 9, 9 + 8
+	const known, reused = ":status=200 x-request-id=a", "headers 3 end :status=200 x-request-id=a 4-4"
+	for name, test := range map[string]struct {
+		at   []int
+		play func(calls []http2.Call) []http2.Call
+		want []string
+	}{
+		"within data": {
+			at:   []int{first + 12, first + 20, first + 30},
+			play: func(c []http2.Call) []http2.Call { return []http2.Call{c[0], c[1], c[3]} },
+			want: []string{"headers 1 " + known + " 1-1", "data 1: 90 false 4", reused, "headers 5 end " + known + " 4-4"},
+		},
+		"to the end of data": {
+			at:   []int{first + 12, first + 20, first + data},
+			play: func(c []http2.Call) []http2.Call { return []http2.Call{c[0], c[1], c[3]} },
+			want: []string{"headers 1 " + known + " 1-1", "data 1: 90 false 2", reused, "headers 5 end " + known + " 4-4"},
+		},
+		"the length of the padding": {
+			at:   []int{first + 9, first + 20, first + 30},
+			play: func(c []http2.Call) []http2.Call { return []http2.Call{c[0], c[2], c[3]} },
+			want: []string{
+				"headers 1 " + known + " 1-1", "lost", "headers 3 end unknown :status=200 4-4", "headers 5 end unknown :status=200 4-4",
+			},
+		},
+		"within a ping": {
+			at:   []int{first + data + 10, first + data + 12, first + data + 13},
+			play: func(c []http2.Call) []http2.Call { return []http2.Call{c[0], c[2], c[3]} },
+			want: []string{"headers 1 " + known + " 1-1", "data 1: 90 false 1", reused, "headers 5 end " + known + " 4-4"},
+		},
+		"within a header": {
+			at:   []int{first + data + 3, first + data + 5, first + data + ping},
+			play: func(c []http2.Call) []http2.Call { return []http2.Call{c[0], c[2], c[3]} },
+			want: []string{
+				"headers 1 " + known + " 1-1", "data 1: 90 false 1", "lost", "lost",
+				"headers 3 end unknown :status=200 4-4", "headers 5 end unknown :status=200 4-4",
+			},
+		},
+		"within a header block": {
+			at:   []int{10, first, first + data},
+			play: func(c []http2.Call) []http2.Call { return []http2.Call{c[0], c[2], c[3]} },
+			want: []string{
+				"headers 1 unknown :status=200 1-1", "lost", "data 1: 90 false 3",
+				"headers 3 end unknown :status=200 4-4", "headers 5 end unknown :status=200 4-4",
+			},
+		},
+		"truncated": {
+			at: []int{first, first + data, first + data + ping},
+			play: func(c []http2.Call) []http2.Call {
+				c[0].Captured, c[0].Truncated = c[0].Captured[:10], true
+				return c
+			},
+			want: []string{
+				"headers 1 unknown :status=200 1-1", "lost", "data 1: 90 false 2",
+				"headers 3 end unknown :status=200 4-4", "headers 5 end unknown :status=200 4-4",
+			},
+		},
+		"truncated within a ping": {
+			at: []int{first, first + data, first + data + ping},
+			play: func(c []http2.Call) []http2.Call {
+				c[2].Captured, c[2].Truncated = c[2].Captured[:10], true
+				return c
+			},
+			want: []string{"headers 1 " + known + " 1-1", "data 1: 90 false 2", reused, "headers 5 end " + known + " 4-4"},
+		},
+		"told again": {
+			at: []int{first, first + data, first + data + ping},
+			play: func(c []http2.Call) []http2.Call {
+				again := c[1]
+				again.Offset, again.Length, again.FrameLeft, again.Captured = again.Offset+20, again.Length-20, data-20, nil
+				return []http2.Call{c[0], c[1], again, c[2], c[3]}
+			},
+			want: []string{"headers 1 " + known + " 1-1", "data 1: 90 false 2", reused, "headers 5 end " + known + " 4-4"},
+		},
+		"less was moved than was told": {
+			at:   []int{first, first + data, first + data + ping},
+			play: func(c []http2.Call) []http2.Call { c[0].Length += 50; return c },
+			want: []string{
+				"headers 1 " + known + " 1-1", "lost", "lost", "data 1: 90 false 2",
+				"headers 3 end unknown :status=200 4-4", "headers 5 end unknown :status=200 4-4",
+			},
+		},
+		"the kernel side sees the stream elsewhere": {
+			at:   []int{first, first + 20, first + 30},
+			play: func(c []http2.Call) []http2.Call { c[2].FrameLeft--; return c },
+			// What it says then is not so either, but does not fit.
+			want: []string{"headers 1 " + known + " 1-1", "lost", "lost", "headers 3 end unknown :status=200 4-4",
+				"headers 5 end unknown :status=200 4-4"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := &log{}
+			decoder := http2.Decoder{Handler: found}
+			for _, call := range test.play(response().calls(&http2test.Compactor{NoPreface: true}, test.at...)) {
+				require.NoError(t, decoder.Call(&call))
+			}
+			assert.Equal(t, test.want, found.lines)
+		})
+	}
+}
+
+func TestPreface(t *testing.T) {
+	w := newWriter()
+	w.WriteString(http2test.Preface)
+	_ = w.WriteSettings(xhttp2.Setting{ID: xhttp2.SettingHeaderTableSize, Val: 7})
+	w.headers(1, false, ":method", "GET")
+	_ = w.WriteData(1, false, make([]byte, 100))
+	rest := []string{"table 7", "headers 1 :method=GET 1-1", "data 1: 100 false 1"}
+	told := func(compactor http2test.Compactor, change func(*http2.Call), at ...int) []string {
+		found := &log{}
+		decoder := http2.Decoder{Handler: found}
+		for _, call := range w.calls(&compactor, at...) {
+			call.TimeNs = 1
+			if change != nil {
+				change(&call)
+			}
+			require.NoError(t, decoder.Call(&call))
+		}
+		return found.lines
+	}
+	assert.Equal(t, append([]string{"preface"}, rest...), told(http2test.Compactor{}, nil))
+	assert.Equal(t, append([]string{"preface", "preface"}, rest...), told(http2test.Compactor{}, nil, 10))
+	assert.Equal(t, append([]string{"preface"}, rest...), told(http2test.Compactor{HidePreface: true}, nil), "it is found")
+	// Where it ends within DATA, there are two ways to read a call: none is told.
+	assert.Equal(t, []string{"lost"}, told(http2test.Compactor{HidePreface: true}, nil, w.Len()-50)[:1])
+	assert.Equal(t, rest, told(http2test.Compactor{HidePreface: true}, func(c *http2.Call) {
+		if c.Offset == 0 {
+			c.FrameLeft = uint32(len(http2test.Preface))
+		}
+	}), "it may be told of as the rest of a frame")
 }
