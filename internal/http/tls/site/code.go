@@ -9,6 +9,7 @@ import (
 const (
 	maxInstructions  = 4000 // of one function with what it jumps to; crypto/tls.(*Conn).Read has 260
 	maxFunctionBytes = 64 << 10
+	maxPieces        = 16 // that a compiler may have split a function into
 	longestCode      = 15 // bytes of an instruction of amd64
 )
 
@@ -42,6 +43,9 @@ func (i *image) disassemble(entry function) *code {
 			if address >= pieces[index].start && address < pieces[index].end {
 				return &pieces[index]
 			}
+		}
+		if len(pieces) == maxPieces {
+			return nil
 		}
 		end := address
 		switch _, limit, found := i.bounds(address); {

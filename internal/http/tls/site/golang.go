@@ -225,7 +225,8 @@ func (c *code) spilled(push uint64) bool {
 			}
 		}
 	}
-	if frame == none || places[goFirstArgument] != RAX || places[goFirstArgument+8] != RBX || places[goFirstArgument+16] != RCX {
+	if frame == none || places[goFirstArgument] != RAX || places[goFirstArgument+8] != RBX ||
+		places[goFirstArgument+16] != RCX {
 		return false
 	}
 	for index := range c.instructions {
@@ -296,7 +297,8 @@ func (c *code) tested(index int, registers map[Register]bool, slots map[int64]bo
 	for register := range registers {
 		holds[register] = true
 	}
-	for index, steps := c.instructions[index].next, 0; index != none && steps < 32; index, steps = c.instructions[index].next, steps+1 {
+	index = c.instructions[index].next
+	for steps := 0; index != none && steps < 32; steps, index = steps+1, c.instructions[index].next {
 		current := &c.instructions[index]
 		if current.Op == x86asm.TEST && current.Args[0] == current.Args[1] && current.next != none {
 			register, bits, _ := general(current.Args[0])

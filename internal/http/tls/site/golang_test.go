@@ -2,6 +2,8 @@ package site
 
 import (
 	"bytes"
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -154,4 +156,49 @@ func TestGoMemory(t *testing.T) {
 	})
 	t.Log(result, result.MemString())
 	assert.Less(t, result.AllocedBytesPerOp(), int64(2<<20))
+}
+
+// smallTable is the table of functions of a Go program with some functions.
+func smallTable(count uint64, names string, pairs ...uint32) []byte {
+	const headerBytes = 72
+	table := append([]byte(nil), functionTableHeader...)
+	namesAt := uint64(headerBytes)
+	functionsAt := namesAt + uint64(len(names))
+	for _, field := range []uint64{count, 0, 0, namesAt, functionsAt, functionsAt, functionsAt, functionsAt} {
+		table = binary.LittleEndian.AppendUint64(table, field)
+	}
+	table = append(table, names...)
+	for _, word := range pairs {
+		table = binary.LittleEndian.AppendUint32(table, word)
+	}
+	return table
+}
+
+// openTable reads a table that is all that there is in a file.
+func openTable(data []byte) (*functionTable, error) {
+	section := &elf.Section{SectionHeader: elf.SectionHeader{Type: elf.SHT_PROGBITS, FileSize: uint64(len(data))}}
+	return (&image{reader: bytes.NewReader(data), file: &elf.File{}}).readFunctionTable(section, 0)
+}
+
+func TestFunctionTable(t *testing.T) {
+	// Two pairs of entry and place of the description, the end of the text, then the descriptions: entry, name.
+	table, err := openTable(smallTable(2, "a.First\x00b.Second\x00", 0x10, 20, 0x50, 28, 0x90, 0x10, 0, 0x50, 8))
+	require.NoError(t, err)
+	found, err := table.find([]string{"a.First", "b.Second", "c.Third"})
+	require.NoError(t, err)
+	assert.Equal(t, map[string]function{"a.First": {address: 0x10, size: 0x40}, "b.Second": {address: 0x50, size: 0x40}}, found)
+
+	_, err = openTable(smallTable(1<<40, "a.First\x00"))
+	require.ErrorContains(t, err, "malformed")
+	_, err = openTable(make([]byte, 100))
+	require.ErrorIs(t, err, ErrUnsupported)
+}
+
+func FuzzFunctionTable(f *testing.F) {
+	f.Add(smallTable(2, "a.First\x00b.Second\x00", 0x10, 20, 0x50, 28, 0x90, 0x10, 0, 0x50, 8))
+	f.Fuzz(func(_ *testing.T, data []byte) {
+		if table, err := openTable(data); err == nil {
+			table.find([]string{"a.First", "b.Second"})
+		}
+	})
 }

@@ -71,6 +71,10 @@ func (i *image) openSSL() ([]Site, error) {
 			}
 		}
 	}
+	if len(sites) == 0 {
+		return nil, fmt.Errorf("the machine code of %s and %s begins in a way that is not understood: %w", sslRead, sslWrite,
+			ErrUnsupported)
+	}
 	for index := range sites {
 		offset, ok := i.offset(sites[index].Address)
 		if !ok {

@@ -3,6 +3,7 @@ package site
 import (
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"encoding/hex"
 	"os"
 	"path/filepath"
@@ -181,8 +182,8 @@ func TestResults(t *testing.T) {
 
 // systemLibrary is the libssl of this machine: curl needs it, so it is here.
 func systemLibrary(t testing.TB) *os.File {
-	for _, pattern := range []string{"/usr/lib/x86_64-linux-gnu/libssl.so.*", "/usr/lib64/libssl.so.*", "/usr/lib/libssl.so.*"} {
-		paths, err := filepath.Glob(pattern)
+	for _, directory := range []string{"/usr/lib/x86_64-linux-gnu", "/usr/lib64", "/usr/lib"} {
+		paths, err := filepath.Glob(filepath.Join(directory, "libssl.so.*"))
 		require.NoError(t, err)
 		if len(paths) > 0 {
 			file, err := os.Open(paths[0])
@@ -242,6 +243,89 @@ func TestOpenSSLWithoutLibrary(t *testing.T) {
 	_, err = OpenSSL(bytes.NewReader([]byte("#!/bin/sh\n")))
 	require.Error(t, err)
 	require.NotErrorIs(t, err, ErrNone)
+}
+
+// smallLibrary builds a small library with one function of each name, all of the same code.
+func smallLibrary(code []byte, names ...string) []byte {
+	const headerBytes, segmentBytes, sectionBytes, symbolBytes = 64, 56, 64, 24
+	text := uint64(headerBytes + segmentBytes)
+	strings, symbols := []byte{0}, make([]byte, symbolBytes)
+	for _, name := range names {
+		symbol := binary.LittleEndian.AppendUint32(nil, uint32(len(strings)))
+		symbol = append(symbol, byte(elf.STT_FUNC)|byte(elf.STB_GLOBAL)<<4, 0, 1, 0)
+		symbol = binary.LittleEndian.AppendUint64(symbol, text)
+		symbols = append(symbols, binary.LittleEndian.AppendUint64(symbol, uint64(len(code)))...)
+		strings = append(append(strings, name...), 0)
+	}
+	symbolsAt := text + uint64(len(code))
+	stringsAt := symbolsAt + uint64(len(symbols))
+	sectionsAt := stringsAt + uint64(len(strings))
+
+	var file bytes.Buffer
+	write := func(value any) {
+		if err := binary.Write(&file, binary.LittleEndian, value); err != nil {
+			panic(err)
+		}
+	}
+	write(elf.Header64{
+		Ident: [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
+		Type:  uint16(elf.ET_DYN), Machine: uint16(elf.EM_X86_64), Version: uint32(elf.EV_CURRENT),
+		Phoff: headerBytes, Phentsize: segmentBytes, Phnum: 1,
+		Shoff: sectionsAt, Ehsize: headerBytes, Shentsize: sectionBytes, Shnum: 3, Shstrndx: 2,
+	})
+	write(elf.Prog64{
+		Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Filesz: sectionsAt, Memsz: sectionsAt,
+	})
+	file.Write(code)
+	file.Write(symbols)
+	file.Write(strings)
+	write(elf.Section64{})
+	write(elf.Section64{
+		Type: uint32(elf.SHT_DYNSYM), Off: symbolsAt, Size: uint64(len(symbols)), Link: 2, Info: 1, Entsize: symbolBytes,
+	})
+	write(elf.Section64{Type: uint32(elf.SHT_STRTAB), Off: stringsAt, Size: uint64(len(strings))})
+	return file.Bytes()
+}
+
+// LibreSSL's SSL_read is simple, and its SSL_read_ex calls it; this is the shape of it.
+func TestOpenSSLFallsBack(t *testing.T) {
+	// push %rbp; call; pop %rbp; ret: nothing emulated behind the call.
+	sites, err := OpenSSL(bytes.NewReader(smallLibrary(machineCode(t, "55 e800010000 5d c3"), sslRead, sslWrite)))
+	require.NoError(t, err)
+	var found []string
+	for _, site := range sites {
+		found = append(found, site.String())
+	}
+	assert.Equal(t, []string{
+		"SSL_read read call at 0x78 (file 0x78, emulated) connection=rdi:64 buffer=rsi:64 length=rdx:32",
+		"SSL_read read return at 0x78 (file 0x78, emulated return probe) result=rax:32",
+		"SSL_write write call at 0x78 (file 0x78, emulated) connection=rdi:64 buffer=rsi:64 length=rdx:32",
+	}, found)
+
+	// sub $8,%rsp; call; add $8,%rsp; ret: the call is emulated, but the return address is no longer at the stack pointer.
+	sites, err = OpenSSL(bytes.NewReader(smallLibrary(machineCode(t, "4883ec08 e800010000 4883c408 c3"), sslRead, sslWrite)))
+	require.NoError(t, err)
+	require.Len(t, sites, 3)
+	assert.Equal(t, Stepped, sites[0].Cost)
+	assert.Equal(t, SteppedReturn, sites[1].Cost)
+	assert.True(t, sites[1].Return)
+	assert.Equal(t, Emulated, sites[2].Cost)
+}
+
+func FuzzOpenSSL(f *testing.F) {
+	f.Add(smallLibrary(machineCode(f, debianRead), sslRead, sslReadEx, sslWrite, sslWriteEx, sslGetError, tlsMethod))
+	f.Add(smallLibrary(machineCode(f, nodeRead), sslRead, sslWrite))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		sites, err := OpenSSL(bytes.NewReader(file))
+		if err == nil && len(sites) == 0 {
+			t.Fatal("neither sites nor a reason")
+		}
+		for _, site := range sites {
+			if site.Offset >= uint64(len(file)) {
+				t.Fatalf("%s lies outside of the file", site)
+			}
+		}
+	})
 }
 
 func FuzzFlow(f *testing.F) {
