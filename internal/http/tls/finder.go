@@ -364,7 +364,7 @@ func identify(opened *os.File) (identity, error) {
 		return identity{}, err
 	}
 	id := identity{
-		device: uint64(status.Dev), inode: status.Ino, bytes: status.Size, modified: status.Mtim, changed: status.Ctim,
+		device: status.Dev, inode: status.Ino, bytes: status.Size, modified: status.Mtim, changed: status.Ctim,
 	}
 	if system.Type == unix.OVERLAYFS_SUPER_MAGIC {
 		id.device, id.onOverlay = 0, true
