@@ -694,7 +694,7 @@ int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 			}
 		}
 	}
-	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, tcp->copied_seq - received, received, true);
+	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received, received, true);
 }
 
 /* tcp:tcp_destroy_sock: the socket goes, and with it what was not answered. */

@@ -870,6 +870,22 @@ func TestSlowReader(t *testing.T) {
 	assert.Greater(t, duration(server), 100*time.Millisecond, "the buffers hold a part of it")
 }
 
+// The end of a stream takes a sequence number too. A call that reads it with the last bytes must not count it as one.
+func TestEndReadWithMessage(t *testing.T) {
+	o := observe(t)
+	server, port := servePython(t, "raw.py", "serve", "late", "plain")
+	paths := []string{"/first", "/second", "/last"}
+	client := startPython(t, append([]string{"raw.py", "finish", strconv.Itoa(port)}, paths...)...)
+	told, served := client.records(t, len(paths)), server.records(t, len(paths))
+	for _, path := range paths {
+		requested, accepted := o.ends(port, path)
+		check(t, requested, told[path], false, false)
+		check(t, accepted, served[path], false, false)
+	}
+	client.finish(t)
+	assert.Empty(t, o.losses())
+}
+
 // followed is of how many sockets of a program the kernel side has state.
 func (o *observation) followed(p *program) (count int) {
 	o.t.Helper()

@@ -38,6 +38,12 @@ def buffers():
     return [bytearray(3), bytearray(0), bytearray(2), bytearray(100), bytearray(SIZE)]
 
 
+def receive_late(connection):
+    """Reads when all has come, the end of the stream with the last bytes."""
+    time.sleep(0.1)
+    return connection.recv(SIZE)
+
+
 def receive_recvmsg(connection):
     parts = buffers()
     count = connection.recvmsg_into(parts)[0]
@@ -302,6 +308,19 @@ def leave(port, path):
     time.sleep(0.05)
     connection.close()
     say(left=True)
+
+
+def finish(port, *paths):
+    """Makes requests on one connection, and ends the stream with the last, before its response comes."""
+    connection = socket.create_connection(("127.0.0.1", int(port)))
+    reader = Reader(connection, receive_late)
+    for path in paths:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Response-Bytes: 5\r\n\r\n".encode())
+        if path == paths[-1]:
+            connection.shutdown(socket.SHUT_WR)
+        line, _, received = reader.message()
+        say(path=path, status=int(line.split(" ")[1]), received=received)
+    connection.close()
 
 
 globals()[sys.argv[1]](*sys.argv[2:])
