@@ -37,6 +37,8 @@ const volatile __u32 head_bytes = 512;
 
 #define PF_IO_WORKER 0x00000010
 
+#define EFAULT 14
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct sock___memory {
@@ -70,9 +72,10 @@ struct message {
 	__u64 cookie;
 	__u64 tail;   /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known
 		       */
-	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32 */
-	__u32 length; /* how many bytes the call moved, or is about to move for certain */
-	__s32 error;  /* at the end: sk_err */
+	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32; at the end: after all bytes sent */
+	__u32 length; /* how many bytes the call moved, or is about to move for certain; at the end: the offset after
+		       * all bytes received */
+	__s32 error;  /* at the end: sk_err; else -EFAULT where the first bytes are in memory that cannot be read */
 	__u32 srtt_us; /* 0: not known */
 	__u32 retransmits;
 	__u16 captured;
@@ -431,12 +434,14 @@ static __always_inline void fill(struct message *message, struct tcp_sock *tcp, 
 
 /* Sends where bytes are. */
 static __always_inline void report_place(void *ctx, struct tcp_sock *tcp, __u8 direction, __u32 offset, __u32 length,
-					 __u64 tail)
+					 __u64 tail, bool unreadable)
 {
 	struct message message;
 
 	fill(&message, tcp, MESSAGE_DATA, direction, offset, length);
 	message.tail = tail;
+	if (unreadable)
+		message.error = -EFAULT;
 	ring_output(ctx, &message, sizeof(message));
 }
 
@@ -585,7 +590,7 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 		return 0;
 	if (direction == MESSAGE_SENT) {
 		if (offset != socket->told) /* these went with segments that were not told of one by one */
-			report_place(ctx, tcp, direction, socket->told, offset - socket->told, 0);
+			report_place(ctx, tcp, direction, socket->told, offset - socket->told, 0, false);
 		socket->told = offset + length;
 	}
 	if (ending)
@@ -598,7 +603,7 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 			     length + prefix_length, prefix_length, socket->capture_left[direction], ending, tail);
 	else
 		report_place(ctx, tcp, direction, offset - prefix_length, length + prefix_length,
-			     prefix_length ? socket->prefix[direction] : tail);
+			     prefix_length ? socket->prefix[direction] : tail, !few && source->size);
 	return 0;
 }
 
@@ -697,7 +702,18 @@ int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received, received, true);
 }
 
-/* tcp:tcp_destroy_sock: the socket goes, and with it what was not answered. */
+/* The offset after the last byte that was sent. snd_nxt also passes a FIN, which is no byte. */
+static __always_inline __u32 end_of_sent(struct tcp_sock *tcp, struct http_socket *socket)
+{
+	__u32 end = tcp->snd_nxt - socket->first_sequence[MESSAGE_SENT];
+
+	return end - (end == (__u32)(tcp->bytes_sent - tcp->bytes_retrans) + 1);
+}
+
+/*
+ * tcp:tcp_destroy_sock: the socket goes, and with it what was not answered. How far its streams went tells what was not
+ * told of, or received in ways that are not read (a splice to a pipe).
+ */
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(http_end, struct sock *sk)
 {
@@ -710,7 +726,8 @@ int BPF_PROG(http_end, struct sock *sk)
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return 0;
-	fill(&message, tcp, MESSAGE_END, MESSAGE_RECEIVED, 0, 0);
+	fill(&message, tcp, MESSAGE_END, MESSAGE_RECEIVED, end_of_sent(tcp, socket),
+	     tcp_sequence_read(tcp) - socket->first_sequence[MESSAGE_RECEIVED]);
 	message.error = sk->sk_err;
 	ring_output(ctx, &message, sizeof(message));
 	return 0;

@@ -36,8 +36,8 @@ static __always_inline bool tcp_fin_received(struct tcp_sock *tcp)
 }
 
 /*
- * The sequence number after the last byte that the process has read. The peer's FIN takes a sequence number as well, and
- * copied_seq passes it in the very call that reads the last bytes.
+ * The sequence number after the last byte that the process has read. The peer's FIN takes a sequence number as well,
+ * and copied_seq passes it in the very call that reads the last bytes.
  */
 static __always_inline __u32 tcp_sequence_read(struct tcp_sock *tcp)
 {
