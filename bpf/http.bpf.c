@@ -239,10 +239,21 @@ int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 			}
 		}
 	}
-	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, tcp->copied_seq - received, received, true);
+	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received, received, true);
 }
 
-/* tcp:tcp_destroy_sock: the socket goes, and with it what was not answered. */
+/* The offset after the last byte that was sent. snd_nxt also passes a FIN, which is no byte. */
+static __always_inline __u32 end_of_sent(struct tcp_sock *tcp, struct http_socket *socket)
+{
+	__u32 end = tcp->snd_nxt - socket->first_sequence[MESSAGE_SENT];
+
+	return end - (end == (__u32)(tcp->bytes_sent - tcp->bytes_retrans) + 1);
+}
+
+/*
+ * tcp:tcp_destroy_sock: the socket goes, and with it what was not answered. How far its streams went tells what was not
+ * told of, or received in ways that are not read (a splice to a pipe).
+ */
 SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(http_end, struct sock *sk)
 {
@@ -258,7 +269,8 @@ int BPF_PROG(http_end, struct sock *sk)
 		return 0;
 	carrier.socket = socket;
 	carrier.tcp = tcp;
-	fill(&message, &carrier, MESSAGE_END, MESSAGE_RECEIVED, 0, 0);
+	fill(&message, &carrier, MESSAGE_END, MESSAGE_RECEIVED, end_of_sent(tcp, socket),
+	     next_offset(&carrier, MESSAGE_RECEIVED));
 	message.error = sk->sk_err;
 	ring_output(ctx, &message, sizeof(message));
 	return 0;

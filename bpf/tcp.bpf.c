@@ -243,13 +243,6 @@ static __always_inline void begin(struct connection *connection, __u8 role, __u6
 	count_census(CENSUS_BEGUN);
 }
 
-static __always_inline bool fin_received(struct tcp_sock *tcp)
-{
-	/* tcp_fin() alone sets SOCK_DONE; sk_shutdown is also set by the application's own shutdown(). */
-	return tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags &
-	       (1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE));
-}
-
 static __always_inline void find_sequences(struct tcp_sock *tcp, struct connection *connection)
 {
 	connection->local_sequence = tcp_first_sequence_sent(tcp, connection->role == ROLE_CLIENT);
@@ -293,7 +286,7 @@ static __always_inline void count(struct tcp_sock *tcp, struct connection *conne
 	total->sent_bytes = payload_sent(tcp, connection);
 	/* A FIN takes a sequence number, and bytes_received counts it. */
 	total->received_bytes = tcp->bytes_received;
-	if (total->received_bytes && fin_received(tcp))
+	if (total->received_bytes && tcp_fin_received(tcp))
 		total->received_bytes--;
 	total->sent_segments = tcp->segs_out;
 	total->received_segments = tcp->segs_in;

@@ -27,6 +27,25 @@ static __always_inline __u32 tcp_first_sequence_received(struct tcp_sock *tcp)
 	return tcp->rcv_nxt - (__u32)tcp->bytes_received;
 }
 
+/* Whether the peer has ended its stream, and all before that has arrived. */
+static __always_inline bool tcp_fin_received(struct tcp_sock *tcp)
+{
+	/* tcp_fin() alone sets SOCK_DONE; sk_shutdown is also set by the application's own shutdown(). */
+	return tcp->inet_conn.icsk_inet.sk.__sk_common.skc_flags &
+	       (1UL << bpf_core_enum_value(enum sock_flags, SOCK_DONE));
+}
+
+/*
+ * The sequence number after the last byte that the process has read. The peer's FIN takes a sequence number as well,
+ * and copied_seq passes it in the very call that reads the last bytes.
+ */
+static __always_inline __u32 tcp_sequence_read(struct tcp_sock *tcp)
+{
+	__u32 copied = tcp->copied_seq;
+
+	return copied - (tcp_fin_received(tcp) && copied == tcp->rcv_nxt);
+}
+
 /* The cgroup that made the socket; 0: not known. */
 static __always_inline __u64 tcp_cgroup_id(struct sock *sk)
 {

@@ -19,8 +19,10 @@ const (
 	keptPending = 8
 	// idleConnection is how long a connection without requests is remembered, and idleRequest one whose requests wait.
 	idleConnection, idleRequest = 5 * time.Minute, time.Hour
-	// smallestHead is less than any whole message has.
+	// smallestHead is how long a whole message is at least: HTTP/1.1 200 and two line breaks.
 	smallestHead = 16
+	// maxUnsent is more than the bytes that a socket's buffer has when it ends: they were told of and did not go out.
+	maxUnsent = 256 << 20
 	// shortCall is more than the kernel keeps of a receive, to put it before the next.
 	shortCall = 8
 	// blankLine are the bytes that end a head, the first in the lowest byte.
@@ -38,6 +40,7 @@ const (
 	dropUnpaired                      // responses whose request was not seen, or is in doubt
 	dropMalformed                     // messages that look like HTTP and are none
 	dropHiddenHead                    // messages that begin beyond what was captured of a call
+	dropUnreadable                    // messages whose first bytes were in memory that could not be read
 	dropPendingFull                   // requests of a connection that has too many unanswered ones
 	dropTableFull                     // messages of connections beyond the bound
 	dropLargeHead                     // header blocks of HTTP/2 of which only the first 64 KiB were read
@@ -51,6 +54,7 @@ func (r dropReason) String() string {
 		dropUnpaired:    "unpaired_response",
 		dropMalformed:   "malformed_message",
 		dropHiddenHead:  "hidden_message",
+		dropUnreadable:  "unreadable_head",
 		dropPendingFull: "too_many_pending",
 		dropTableFull:   "table_full",
 		dropLargeHead:   "large_head",
@@ -65,14 +69,26 @@ func (r dropReason) String() string {
 // begins anew with a request before which everything must have been answered. On a connection with one request at a time
 // (nearly all) that is the next one. Where several were seen to be under way, requests and responses have to take turns
 // for a while.
+//
+// A connection may be older than the receiver. It is joined with the next message that begins, by design: the exchange that
+// was under way then is not told of, and is no loss either. Where requests are pipelined, that is the first one; the rest
+// cannot be told from lost ones.
+//
+// An exchange that was lost is counted once, with the reason that shows first. Counts are of what must have been lost at
+// least: several messages in a row leave one gap.
 type pairing struct {
 	maxConnections int
-	identify       func(*messageHead, Role) (owner *workload.Workload, selected bool)
-	emit           func(*Exchange) // the exchange is valid during the call
+	// sinceNs and untilNs (CLOCK_MONOTONIC; 0: no bound) are when every kernel program was attached. They are one after
+	// the other, so before and after some messages are told of and others are not.
+	sinceNs, untilNs uint64
+
+	identify func(*messageHead, Role) (owner *workload.Workload, selected bool)
+	emit     func(*Exchange) // the exchange is valid during the call
 
 	connections map[uint64]*connection
 	clients     map[exchangeKey]struct{} // requests of clients that wait for their responses
 	drops       [dropReasons]uint64
+	joined      uint64 // connections that were first seen with a response, which is not told of
 	request     http1.Request
 	response    http1.Response
 	method      []byte // scratch: of the request that the response answers
@@ -164,6 +180,7 @@ type connection struct {
 	missing   uint32 // requests that were not seen, at least
 	unpaired  uint32 // responses that no known request waited for
 	responses uint32 // all responses
+	accounted uint32 // of missing: what was counted for a reason of its own
 	lossy     bool   // bytes were lost where responses may have been
 	loose     bool   // the request's body may have ended before others in the same call
 
@@ -172,7 +189,16 @@ type connection struct {
 	unsure    bool  // responses may be anybody's
 	turns     uint8 // while unsure: how often a request and a response took turns
 
+	lost lossAccount
+
 	host, userAgent string // of the last request: they are mostly the same
+}
+
+// lossAccount is what shows of lost exchanges since the last one before which nothing was open: each of them as a request,
+// as a response, or as both.
+type lossAccount struct {
+	requests, responses uint32
+	counted             uint32 // exchanges
 }
 
 func (c *connection) requestStream() *stream {
@@ -222,6 +248,12 @@ func (m *call) beginsMessage() bool {
 func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	c := p.connections[m.Cookie]
 	kind := m.kind()
+	if m.TimeNs < p.sinceNs || p.untilNs != 0 && m.TimeNs >= p.untilNs {
+		if c == nil && head != nil && kind != bpfMessageKindMESSAGE_END {
+			p.remember(m.Cookie, head) // it will not be described again soon
+		}
+		return
+	}
 	if kind == bpfMessageKindMESSAGE_END {
 		if c != nil {
 			if c.multiplexed != nil {
@@ -242,8 +274,8 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	}
 	next := call{message: m, data: data, offset: m.Offset, length: min(m.Length, 1<<31-1), first: true}
 	next.data = next.data[:min(len(next.data), int(next.length))]
-	if c == nil {
-		if c = p.open(&next, head); c == nil {
+	if c == nil || c.role == 0 {
+		if c = p.open(c, &next, head); c == nil {
 			return
 		}
 	}
@@ -264,6 +296,7 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 		p.drops[dropMalformed]++
 		p.forget(c)
 		*c = connection{described: c.described, role: role, lastNs: m.TimeNs}
+		p.join(c, &next)
 		next.gap = 0
 		p.place(c, s, &next)
 	}
@@ -283,8 +316,8 @@ func (m *call) role() Role {
 	return RoleClient
 }
 
-// open makes a connection of a first message.
-func (p *pairing) open(m *call, head *messageHead) *connection {
+// open begins to follow a connection with a first message. c is what is known of it, nil: nothing.
+func (p *pairing) open(c *connection, m *call, head *messageHead) *connection {
 	if m.kind() != bpfMessageKindMESSAGE_HEAD {
 		return nil
 	}
@@ -292,16 +325,25 @@ func (p *pairing) open(m *call, head *messageHead) *connection {
 	if role == 0 {
 		return nil
 	}
-	if head == nil || len(p.connections) >= p.maxConnections {
-		// Without a description, it was left out before; it will be described again.
-		p.drops[dropTableFull]++
-		return nil
+	if c == nil {
+		if c = p.remember(m.Cookie, head); c == nil {
+			return nil
+		}
 	}
-	c := &connection{role: role}
+	c.role = role
 	// The kernel side may be wrong by one about where a stream begins.
 	c.fresh = http1.LooksLikeRequest(m.data) && m.offset+1 <= 2
-	p.connections[m.Cookie] = c
+	p.join(c, m)
 	return c
+}
+
+// join takes note of what a connection is first seen with. A response is one to a request from before: that exchange is
+// counted here, and not as lost.
+func (p *pairing) join(c *connection, m *call) {
+	if http1.LooksLikeResponse(m.data) {
+		p.joined++
+		c.lost.counted = 1
+	}
 }
 
 // place finds a call's place in its stream, and what it has that was not told of before. It says false if that is nothing.
@@ -309,7 +351,7 @@ func (p *pairing) place(c *connection, s *stream, m *call) bool {
 	if !s.seen {
 		s.seen, s.at, s.boundary = true, m.offset, m.offset
 		if c.fresh && s == c.responseStream() && int32(m.offset) > 1 {
-			m.gap = m.offset
+			s.at, s.boundary, m.gap = 0, 0, m.offset
 		}
 		return true
 	}
@@ -364,6 +406,9 @@ func (p *pairing) continueHead(c *connection, s *stream, m *call) {
 // between looks for a head where a message has ended.
 func (p *pairing) between(c *connection, s *stream, m *call) {
 	begins, few := m.beginsMessage(), !m.inner && m.end()-s.boundary < shortCall
+	if begins && m.gap > 0 && m.offset-s.boundary < smallestHead {
+		s.boundary, s.at, m.gap = m.offset, m.offset, 0 // too few bytes for a message
+	}
 	if m.gap > 0 {
 		few = m.length < shortCall
 		explained := 2
@@ -373,7 +418,7 @@ func (p *pairing) between(c *connection, s *stream, m *call) {
 		if s == c.responseStream() {
 			c.suspect = few && len(c.pending) == 2
 		}
-		p.miss(c, s, explained)
+		p.miss(c, s, dropGap, explained)
 		s.boundary, s.at, m.gap = m.offset, m.offset, 0
 	}
 	switch {
@@ -393,7 +438,11 @@ func (p *pairing) between(c *connection, s *stream, m *call) {
 	case m.inner:
 		p.hide(c, s, m)
 	default:
-		p.miss(c, s, 2)
+		reason := dropGap
+		if m.unreadable() {
+			reason = dropUnreadable
+		}
+		p.miss(c, s, reason, 2)
 		s.boundary = m.end()
 	}
 }
@@ -546,8 +595,7 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 		}
 		switch {
 		case result == http1.Malformed:
-			p.drops[dropMalformed]++
-			p.miss(c, s, 2)
+			p.miss(c, s, dropMalformed, 2)
 			s.boundary = m.end()
 			return
 		case result == http1.Complete:
@@ -568,9 +616,10 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 				p.begin(c, m.message, m.head, m.offset, startNs)
 				if !first {
 					// There are several in one call, and more may follow in what was not captured.
-					p.drops[dropHiddenHead]++
+					p.loseRequests(c, dropHiddenHead, 1)
 					c.pipelines = true
 					c.missing++
+					c.accounted++
 				}
 			} else {
 				p.answer(c, m.message, m.head, startNs)
@@ -707,9 +756,13 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 			c.unsure, c.pipelines, c.turns, doubt = false, false, 0, false
 		}
 	}
-	c.missing, c.unpaired, c.responses, c.lossy, c.loose = 0, 0, 0, false, false
+	c.missing, c.accounted, c.unpaired, c.responses, c.lossy, c.loose = 0, 0, 0, 0, false, false
 	if c.unsure {
+		p.loseRequests(c, dropGap, 1)
 		return
+	}
+	if len(c.pending) == 0 && !doubt {
+		c.lost = lossAccount{}
 	}
 	if len(c.pending) >= maxPending {
 		p.drops[dropPendingFull] += uint64(len(c.pending)) + 1
@@ -765,11 +818,10 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 	}
 }
 
-// countMissing counts the requests that were not seen, and whose responses were not either.
+// countMissing counts the requests that were not seen.
 func (p *pairing) countMissing(c *connection) {
-	if c.missing > c.unpaired {
-		p.drops[dropGap] += uint64(c.missing - c.unpaired)
-	}
+	p.loseRequests(c, dropGap, c.missing-c.accounted)
+	c.accounted = c.missing
 }
 
 // doubts says whether responses to requests that were not seen may come before the one to the request that begins.
@@ -811,7 +863,7 @@ func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs u
 		p.lose(c, 0)
 	}
 	if len(c.pending) == 0 {
-		p.drops[dropUnpaired]++
+		p.loseResponse(c, dropUnpaired)
 		c.unpaired++
 		return // its body is followed all the same
 	}
@@ -889,20 +941,12 @@ func (p *pairing) complete(c *connection, m *message) {
 	}
 }
 
-// end ends what is left of a connection.
+// end ends what is left of a connection, and tells of what has no response.
 func (p *pairing) end(c *connection, m *message) {
 	p.countMissing(c)
-	s := c.responseStream()
-	if s.phase == inHead && len(c.pending) > 0 {
-		p.endPartial(c, s)
-	} else if c.answering && s.mayHaveEnded(m) {
-		p.finish(c, s, s.at, s.lastNs, m)
-	}
-	if !c.pipelines && len(c.pending) > 1 {
-		// Who sends one request at a time had the responses to the first ones.
-		p.drops[dropGap] += uint64(len(c.pending) - 1)
-		p.unlist(c, c.pending[:len(c.pending)-1])
-		c.pending = c.pending[len(c.pending)-1:]
+	if !c.tunnel {
+		p.endRequests(c, m)
+		p.endResponses(c, m)
 	}
 	for len(c.pending) > 0 {
 		e := &c.pending[0]
@@ -910,6 +954,86 @@ func (p *pairing) end(c *connection, m *message) {
 		e.ErrorType = m.errorType()
 		e.ResponseBodyBytes = -1
 		p.complete(c, m)
+	}
+}
+
+// untold is how many bytes a stream had at the end of its connection after those that were told of; between messages, after
+// the last message. It is not known of a stream that began before the receiver, and of which nothing was told.
+func (c *connection) untold(s *stream, end *message) (length uint32, known bool) {
+	at := s.at
+	switch {
+	case !s.seen && !c.fresh:
+		return 0, false
+	case !s.seen:
+		at = 0
+	case s.phase == betweenMessages:
+		at = s.boundary
+	}
+	sent, received := end.ends()
+	length = sent - at
+	if s == &c.streams[bpfMessageDirectionMESSAGE_RECEIVED] {
+		length = received - at
+	}
+	if -length <= maxUnsent {
+		return 0, true // the connection ended before the last bytes were sent
+	}
+	return length, true
+}
+
+// endRequests ends the stream of requests. One of which nothing was told is lost, whatever became of it.
+func (p *pairing) endRequests(c *connection, m *message) {
+	s := c.requestStream()
+	length, _ := c.untold(s, m)
+	switch {
+	case s.phase == inHead && length > 0:
+		length = smallestHead // the rest of the head, at least
+	case s.phase == inBody && s.framing != http1.FramingLength:
+		return // it may be in the body
+	case s.phase == inBody:
+		if int64(length) < s.left {
+			return
+		}
+		length -= uint32(s.left)
+		p.finish(c, s, s.at+uint32(s.left), s.lastNs, m)
+	}
+	if length >= smallestHead {
+		p.loseRequests(c, dropGap, 1)
+	}
+}
+
+// endResponses ends the stream of responses. It ends a response that was carried whole, though not all of it was told of,
+// and forgets the requests whose responses may have been.
+func (p *pairing) endResponses(c *connection, m *message) {
+	if len(c.pending) == 0 {
+		return
+	}
+	s := c.responseStream()
+	length, known := c.untold(s, m)
+	switch {
+	case !known:
+		length = smallestHead // if they had responses, nobody would know
+	case s.phase == inHead && length > 0:
+		length = smallestHead // the rest of it, and how much of its body is not known
+	case s.phase == inHead:
+		p.endPartial(c, s)
+	case !c.answering:
+	case s.framing == http1.FramingLength:
+		if int64(length) < s.left && length != uint32(s.left) { // streams are longer than their offsets tell
+			return
+		}
+		length -= uint32(s.left)
+		p.finish(c, s, s.at+uint32(s.left), s.lastNs, m)
+	default:
+		if length > 0 {
+			s.gapped, s.tail = true, 0
+		}
+		if s.mayHaveEnded(m) {
+			p.finish(c, s, s.at, s.lastNs, m)
+		}
+		return
+	}
+	if length >= smallestHead {
+		p.lose(c, 0)
 	}
 }
 
@@ -937,15 +1061,25 @@ func (s *stream) mayHaveEnded(end *message) bool {
 
 // miss takes note of a message that was not seen, or not understood. explained is how many requests can wait then on a
 // connection that has one at a time.
-func (p *pairing) miss(c *connection, s *stream, explained int) {
+func (p *pairing) miss(c *connection, s *stream, reason dropReason, explained int) {
 	s.phase = betweenMessages
 	if s == c.responseStream() {
+		if reason != dropGap { // of what was not seen, the requests tell
+			p.loseResponse(c, reason)
+		}
 		p.lose(c, explained)
 		return
 	}
-	if !s.stray {
-		s.stray = true
-		c.missing++
+	if reason != dropGap {
+		p.loseRequests(c, reason, 1)
+	}
+	if s.stray {
+		return
+	}
+	s.stray = true
+	c.missing++
+	if reason != dropGap {
+		c.accounted++
 	}
 }
 
@@ -956,8 +1090,28 @@ func (p *pairing) lose(c *connection, explained int) {
 		c.pipelines = true
 	}
 	c.unsure = c.unsure || c.pipelines
-	p.drops[dropGap] += uint64(len(c.pending))
+	p.loseRequests(c, dropGap, uint32(len(c.pending)))
 	p.forget(c)
+}
+
+// loseRequests counts requests that are not told of, but for those whose responses were counted.
+func (p *pairing) loseRequests(c *connection, reason dropReason, count uint32) {
+	c.lost.requests += count
+	p.countLost(c, reason, c.lost.requests)
+}
+
+// loseResponse counts a response that is not told of, unless its request was counted.
+func (p *pairing) loseResponse(c *connection, reason dropReason) {
+	c.lost.responses++
+	p.countLost(c, reason, c.lost.responses)
+}
+
+// countLost counts as many exchanges as were not counted yet.
+func (p *pairing) countLost(c *connection, reason dropReason, exchanges uint32) {
+	if exchanges > c.lost.counted {
+		p.drops[reason] += uint64(exchanges - c.lost.counted)
+		c.lost.counted = exchanges
+	}
 }
 
 // suspected takes note that several requests are under way, while messages were lost.
@@ -974,13 +1128,8 @@ func (p *pairing) hide(c *connection, s *stream, m *call) {
 		return
 	}
 	s.boundary = m.end()
-	p.drops[dropHiddenHead]++
-	if s == c.requestStream() {
-		c.pipelines = true
-		p.miss(c, s, 0)
-	} else {
-		p.lose(c, 1)
-	}
+	c.pipelines = c.pipelines || s == c.requestStream()
+	p.miss(c, s, dropHiddenHead, 1)
 }
 
 // forget drops the requests that wait.
@@ -1018,7 +1167,7 @@ func (p *pairing) sweep(nowNs uint64) {
 			limit = idleRequest
 		}
 		if nowNs > c.lastNs && nowNs-c.lastNs > uint64(limit) {
-			p.drops[dropGap] += uint64(len(c.pending))
+			p.loseRequests(c, dropGap, uint32(len(c.pending)))
 			p.forget(c)
 			delete(p.connections, cookie)
 		}

@@ -56,6 +56,12 @@ func (m *message) kind() bpfMessageKind { return bpfMessageKind(m.Kind) }
 
 func (m *message) has(flag bpfMessageFlag) bool { return bpfMessageFlag(m.Flags)&flag != 0 }
 
+// ends are the offsets after the last bytes that were sent and received, of a message that tells of a socket's end.
+func (m *message) ends() (sent, received uint32) { return m.Offset, m.Length }
+
+// unreadable says whether a call's first bytes were in memory that could not be read.
+func (m *message) unreadable() bool { return m.Error == -int32(unix.EFAULT) }
+
 // tailBytes are the bytes of message.Tail in the order of the stream.
 func tailBytes(tail uint64) (bytes [8]byte) {
 	binary.LittleEndian.PutUint64(bytes[:], tail)

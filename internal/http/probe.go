@@ -113,6 +113,7 @@ type counters struct {
 	undecoded          atomic.Uint64
 	spansDropped       atomic.Uint64
 	series, overflowed atomic.Uint64
+	joined             atomic.Uint64
 	connections        atomic.Uint64
 	drops              [dropReasons]atomic.Uint64
 }
@@ -190,6 +191,8 @@ func (p *Probe) Start() (err error) {
 	if err := p.attach(); err != nil {
 		return err
 	}
+	p.clock.Refresh()
+	p.pairing.sinceNs = p.clock.Monotonic(time.Now())
 	p.traces = signal.NewHandoff(4, p.sinks.Traces, func(err error) { p.refused("traces", err) })
 	p.metrics = signal.NewHandoff(1, p.sinks.Metrics, func(err error) { p.refused("metrics", err) })
 	p.done.Go(p.run)
@@ -309,6 +312,8 @@ func (p *Probe) run() {
 
 // finish reports what the probe still knows. Exchanges that are under way are not told of: how they end is not known.
 func (p *Probe) finish(ctx context.Context) {
+	p.clock.Refresh()
+	p.pairing.untilNs = p.clock.Monotonic(time.Now())
 	for _, attachment := range p.attachments {
 		if err := attachment.Close(); err != nil {
 			p.logger.Warn("Detach a hook of the HTTP probe", zap.Error(err))
@@ -417,6 +422,7 @@ func (p *Probe) publish() {
 	p.counters.series.Store(uint64(len(p.aggregation.series)))
 	p.counters.overflowed.Store(p.aggregation.overflowed)
 	p.counters.unsampled.Store(p.sampler.unsampled)
+	p.counters.joined.Store(p.pairing.joined)
 	for reason, count := range p.pairing.drops {
 		p.counters.drops[reason].Store(count)
 	}
@@ -434,6 +440,7 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Kind: "connection_end", Count: p.counters.messages[bpfMessageKindMESSAGE_END].Load()},
 			{Probe: ProbeName, Kind: "server_exchange", Count: p.counters.server.Load()},
 			{Probe: ProbeName, Kind: "client_exchange", Count: p.counters.client.Load()},
+			{Probe: ProbeName, Kind: "joined_midway", Count: p.counters.joined.Load()},
 			{Probe: ProbeName, Kind: "trace_export", Count: p.counters.exports.Load()},
 			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
 			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},

@@ -874,6 +874,84 @@ func TestSlowReader(t *testing.T) {
 	assert.Greater(t, duration(server), 100*time.Millisecond, "the buffers hold a part of it")
 }
 
+// The end of a stream takes a sequence number too. A call that reads it with the last bytes must not count it as one.
+func TestEndReadWithMessage(t *testing.T) {
+	o := observe(t)
+	server, port := servePython(t, "raw.py", "serve", "late", "plain")
+	paths := []string{"/first", "/second", "/last"}
+	client := startPython(t, append([]string{"raw.py", "finish", strconv.Itoa(port)}, paths...)...)
+	told, served := client.records(t, len(paths)), server.records(t, len(paths))
+	for _, path := range paths {
+		requested, accepted := o.ends(port, path)
+		check(t, requested, told[path], false, false)
+		check(t, accepted, served[path], false, false)
+	}
+	client.finish(t)
+	assert.Empty(t, o.losses())
+}
+
+// A response that a process has without reading it is not told of; that there was none would be a lie.
+func TestSplicedResponse(t *testing.T) {
+	o := observe(t)
+	server, port := servePython(t, "raw.py", "serve", "plain", "plain")
+	client := startPython(t, "raw.py", "fetch", "plain", "spliced", "127.0.0.1", strconv.Itoa(port),
+		"GET", "/spliced", "0", "500")
+	told := client.record(t)
+	client.finish(t)
+	require.EqualValues(t, 500, told.Received)
+	span := o.wait(1, ptrace.SpanKindServer, port, "/spliced")[0]
+	check(t, span, server.record(t), false, false)
+	require.Eventually(t, func() bool { return len(o.losses()) > 0 }, patience, 5*time.Millisecond)
+	assert.Equal(t, map[string]uint64{"message_gap": 1}, o.losses())
+	assert.Empty(t, o.find(ptrace.SpanKindClient, port, "/spliced"))
+}
+
+// A message in memory that is not there yet cannot be read before it is sent.
+func TestUnreadableHead(t *testing.T) {
+	o := observe(t)
+	server, port := servePython(t, "raw.py", "serve", "plain", "mapped")
+	client := startPython(t, "raw.py", "fetch", "plain", "plain", "127.0.0.1", strconv.Itoa(port), "GET", "/mapped", "0", "5")
+	told := client.record(t)
+	span := o.wait(1, ptrace.SpanKindClient, port, "/mapped")[0]
+	check(t, span, told, false, false)
+	server.record(t)
+	require.Eventually(t, func() bool { return len(o.losses()) > 0 }, patience, 5*time.Millisecond)
+	assert.Equal(t, map[string]uint64{"unreadable_head": 1}, o.losses())
+	assert.Empty(t, o.find(ptrace.SpanKindServer, port, "/mapped"))
+}
+
+// The probe comes and goes while requests are under way, and its programs one after the other.
+func TestTrafficFromBeforeToAfter(t *testing.T) {
+	kerneltest.RequireRoot(t)
+	server, port := serveGo(t)
+	p := plan{AtOnce: 8, KeepAlive: true}
+	for i := range 15_000 { // seconds, which the probe takes a part of
+		p.Requests = append(p.Requests, planned{Method: "GET", URL: at(port, fmt.Sprintf("/always/%d?size=10&ms=1", i))})
+	}
+	client := start(t, []string{programVariable + "=fetch"}, executable(t))
+	require.NoError(t, json.NewEncoder(client.input).Encode(p))
+	for range 1000 {
+		client.record(t)
+		server.record(t)
+	}
+	o := observe(t)
+	o.wait(100, ptrace.SpanKindClient, port, "/always/")
+	o.wait(100, ptrace.SpanKindServer, port, "/always/")
+	require.NoError(t, o.Shutdown(context.Background()))
+	select {
+	case <-client.ended:
+		require.Fail(t, "the client ended before the probe")
+	default:
+	}
+	assert.Empty(t, o.losses())
+	for _, kind := range []ptrace.SpanKind{ptrace.SpanKindClient, ptrace.SpanKindServer} {
+		for _, span := range o.find(kind, port, "/always/") {
+			require.EqualValues(t, 200, number(span, attrStatusCode))
+			require.Empty(t, text(span, attrErrorType))
+		}
+	}
+}
+
 // followed is of how many sockets of a program the kernel side has state.
 func (o *observation) followed(p *program) (count int) {
 	o.t.Helper()

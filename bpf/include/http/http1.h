@@ -122,7 +122,7 @@ static __always_inline bool follow(void *ctx, struct carrier *carrier, struct so
 		return true;
 	if (direction == MESSAGE_SENT) {
 		if (offset != socket->told) /* these went with segments that were not told of one by one */
-			report_place(ctx, carrier, direction, socket->told, offset - socket->told, 0);
+			report_place(ctx, carrier, direction, socket->told, offset - socket->told, 0, false);
 		socket->told = offset + length;
 	}
 	if (ending)
@@ -135,7 +135,7 @@ static __always_inline bool follow(void *ctx, struct carrier *carrier, struct so
 			     length + prefix_length, prefix_length, socket->capture_left[direction], ending, tail);
 	else
 		report_place(ctx, carrier, direction, offset - prefix_length, length + prefix_length,
-			     prefix_length ? socket->prefix[direction] : tail);
+			     prefix_length ? socket->prefix[direction] : tail, !few && source->size);
 	return true;
 }
 

@@ -36,12 +36,13 @@ struct message {
 		       */
 	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32; frames: among those that are told of
 		       */
-	__u32 length; /* how many bytes were moved, or are about to be for certain */
+	__u32 length; /* how many bytes were moved, or are about to be for certain; at the end: the offset after all
+			 bytes received */
 	__u32 srtt_us; /* 0: not known */
 	__u32 retransmits;
 	__u32 tid;	  /* the thread that made the call */
 	__u32 frame_left; /* frames: what at offset is still to come of the payload of the frame under way */
-	__s32 error;	  /* at the end: sk_err */
+	__s32 error;	  /* at the end: sk_err; else -EFAULT where the first bytes are in memory that cannot be read */
 	__u16 captured;
 	__u8 kind;
 	__u8 direction;

@@ -11,6 +11,8 @@
 #include "ring.h"
 #include "tcp.h"
 
+#define EFAULT 14
+
 /* User space forgets a connection that is idle for longer, so who it is has to be told again. */
 #define DESCRIBE_EVERY_NS 60000000000ULL
 
@@ -125,7 +127,7 @@ static __always_inline __u32 next_offset(struct carrier *carrier, __u8 direction
 
 	if (!tcp)
 		return carrier->tls->offset[direction & 1];
-	return (direction == MESSAGE_SENT ? tcp->write_seq : tcp->copied_seq) -
+	return (direction == MESSAGE_SENT ? tcp->write_seq : tcp_sequence_read(tcp)) -
 	       carrier->socket->first_sequence[direction & 1];
 }
 
@@ -160,12 +162,14 @@ static __always_inline void fill(struct message *message, struct carrier *carrie
 
 /* Sends where bytes are. */
 static __always_inline void report_place(void *ctx, struct carrier *carrier, __u8 direction, __u32 offset, __u32 length,
-					 __u64 tail)
+					 __u64 tail, bool unreadable)
 {
 	struct message message;
 
 	fill(&message, carrier, MESSAGE_DATA, direction, offset, length);
 	message.tail = tail;
+	if (unreadable)
+		message.error = -EFAULT;
 	ring_output(ctx, &message, sizeof(message));
 }
 

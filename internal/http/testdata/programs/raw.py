@@ -11,6 +11,7 @@ raw.py echo
 """
 
 import json
+import mmap
 import os
 import select
 import socket
@@ -36,6 +37,22 @@ def receive_peek(connection):
 
 def buffers():
     return [bytearray(3), bytearray(0), bytearray(2), bytearray(100), bytearray(SIZE)]
+
+
+def receive_late(connection):
+    """Reads when all has come, the end of the stream with the last bytes."""
+    time.sleep(0.1)
+    return connection.recv(SIZE)
+
+
+def receive_spliced(connection):
+    """Moves the bytes to a pipe, and reads them there."""
+    reader, writer = os.pipe()
+    count = os.splice(connection.fileno(), writer, SIZE)
+    data = os.read(reader, count) if count else b""
+    os.close(reader)
+    os.close(writer)
+    return data
 
 
 def receive_recvmsg(connection):
@@ -120,6 +137,15 @@ def send_sendfile(connection, head, body):
         offset = 0
         while offset < len(body):
             offset += os.sendfile(connection.fileno(), file.fileno(), offset, len(body) - offset)
+
+
+def send_mapped(connection, head, body):
+    """From pages of a file that nobody has touched."""
+    with open(os.memfd_create("message"), "w+b") as file:
+        file.write(head + body)
+        file.flush()
+        with mmap.mmap(file.fileno(), len(head + body)) as pages:
+            connection.sendall(pages)
 
 
 def chunks(body):
@@ -302,6 +328,19 @@ def leave(port, path):
     time.sleep(0.05)
     connection.close()
     say(left=True)
+
+
+def finish(port, *paths):
+    """Makes requests on one connection, and ends the stream with the last, before its response comes."""
+    connection = socket.create_connection(("127.0.0.1", int(port)))
+    reader = Reader(connection, receive_late)
+    for path in paths:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Response-Bytes: 5\r\n\r\n".encode())
+        if path == paths[-1]:
+            connection.shutdown(socket.SHUT_WR)
+        line, _, received = reader.message()
+        say(path=path, status=int(line.split(" ")[1]), received=received)
+    connection.close()
 
 
 globals()[sys.argv[1]](*sys.argv[2:])
