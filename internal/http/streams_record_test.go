@@ -251,10 +251,10 @@ func recordGRPC(t *testing.T) (*recording, map[string]truth) {
 	return r, want
 }
 
-// recorded are the calls of both ends of what was recorded.
+// eachRecording tests with the calls of both ends of what was recorded.
 func eachRecording(t *testing.T, test func(t *testing.T, role Role, calls []moved, want map[string]truth)) {
-	for name, make := range map[string]func(*testing.T) (*recording, map[string]truth){"net/http": recordHTTP, "gRPC": recordGRPC} {
-		r, want := make(t)
+	for name, record := range map[string]func(*testing.T) (*recording, map[string]truth){"net/http": recordHTTP, "gRPC": recordGRPC} {
+		r, want := record(t)
 		r.mutex.Lock()
 		defer r.mutex.Unlock()
 		t.Run(name+" client", func(t *testing.T) { test(t, RoleClient, r.client, want) })
@@ -438,7 +438,7 @@ func TestTruncatedStreamsAreNotInvented(t *testing.T) {
 			}
 			got := play(o, calls, nil)
 			// What is cut short of the last calls may be an end.
-			for i := 0; i < len(got.exchanges); i++ {
+			for i := range got.exchanges {
 				if got.exchanges[i].ErrorType == errorConnectionClosed {
 					t.Errorf("stream %d is said to have failed", got.exchanges[i].RequestOffset)
 				}
