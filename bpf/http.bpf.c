@@ -284,13 +284,12 @@ int http_tls(void *ctx)
 	__u8 event = site & ((1 << TLS_EVENT_BITS) - 1);
 
 	switch (event) {
-	case TLS_WRITE_CALL:
 	case TLS_READ_CALL:
-		return tls_call(ctx, site, event);
-	case TLS_WRITE_ONLY:
+		return tls_read(ctx, site);
+	case TLS_READ_RETURN:
+		return tls_read_return(ctx, site);
+	case TLS_WRITE:
 		return tls_write(ctx, site);
-	case TLS_RETURN:
-		return tls_return(ctx, site);
 	case TLS_ERROR_QUERY:
 		return tls_error_query(ctx, site);
 	}

@@ -150,13 +150,12 @@ const (
 type bpfTlsEvent uint32
 
 const (
-	bpfTlsEventTLS_WRITE_CALL  bpfTlsEvent = 1
-	bpfTlsEventTLS_WRITE_ONLY  bpfTlsEvent = 2
-	bpfTlsEventTLS_READ_CALL   bpfTlsEvent = 3
-	bpfTlsEventTLS_RETURN      bpfTlsEvent = 4
-	bpfTlsEventTLS_ERROR_QUERY bpfTlsEvent = 5
+	bpfTlsEventTLS_READ_CALL   bpfTlsEvent = 1
+	bpfTlsEventTLS_READ_RETURN bpfTlsEvent = 2
+	bpfTlsEventTLS_WRITE       bpfTlsEvent = 3
+	bpfTlsEventTLS_ERROR_QUERY bpfTlsEvent = 4
+	bpfTlsEventTLS_GO_READ     bpfTlsEvent = 5
 	bpfTlsEventTLS_GO_WRITE    bpfTlsEvent = 6
-	bpfTlsEventTLS_GO_READ     bpfTlsEvent = 7
 )
 
 type bpfTlsKey struct {
@@ -168,17 +167,17 @@ type bpfTlsKey struct {
 
 type bpfTlsThread struct {
 	_             structs.HostLayout
-	Connection    uint64
+	Reading       uint64
 	Buffer        uint64
 	Count         uint64
 	Carrier       uint64
 	Received      uint64
 	Written       uint64
+	Assumed       uint64
 	WrittenLength uint32
 	SrttUs        uint32
 	Retransmits   uint32
-	Call          uint8
-	Reserved      [3]uint8
+	Reserved      uint32
 }
 
 // Names of all BPF objects in the ELF.

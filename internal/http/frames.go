@@ -35,6 +35,22 @@ func (p *pairing) handleFrames(c *connection, m *message, head *messageHead, dat
 	c.multiplexed.handle(m, &c.described, &call)
 }
 
+// handleTLS takes note that a connection carries TLS. What it carries in plain comes under the same cookie.
+func (p *pairing) handleTLS(c *connection, m *message, head *messageHead) {
+	if head == nil {
+		return // it was told before
+	}
+	whole := p.secured(m, head)
+	if c == nil {
+		if c = p.remember(m.Cookie, head); c == nil {
+			return
+		}
+		c.secure, c.whole = true, whole
+	}
+	c.described = *head
+	c.lastNs = m.TimeNs
+}
+
 // remember begins with a connection; it is nil where there is no room, or where it was not described.
 func (p *pairing) remember(cookie uint64, head *messageHead) *connection {
 	if head == nil || len(p.connections) >= p.maxConnections {

@@ -52,10 +52,18 @@ type Config struct {
 	// MaxSeries is how many attribute sets metrics may have at a time; what comes beyond is counted in one set with
 	// otel.metric.overflow.
 	MaxSeries int
+	// TLS says what of encrypted connections is followed.
+	TLS TLSConfig
 	// Ring is the size and wake-up policy of the way out of the kernel.
 	Ring ring.Config
 	// Scope names the instrumentation scope of what the probe makes.
 	Scope func(pcommon.InstrumentationScope)
+}
+
+// TLSConfig says by which libraries processes encrypt what is followed.
+type TLSConfig struct {
+	OpenSSL bool // and what is made of it
+	Go      bool // crypto/tls
 }
 
 // Sinks take what the probe makes. One that is nil has no pipeline.
@@ -86,6 +94,7 @@ type Probe struct {
 	collection  *ebpf.Collection
 	reader      *ring.Reader
 	attachments []*kernel.Attachment
+	secure      *secure // nil: nothing is followed that is encrypted
 	traces      *signal.Handoff[ptrace.Traces]
 	metrics     *signal.Handoff[pmetric.Metrics]
 	stop        chan context.Context // the one of Shutdown
@@ -175,6 +184,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		p.instrumented = newInstrumented()
 	}
 	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
+	p.pairing.secured = func(m *message, head *messageHead) bool { return p.secure.notice(m, head, time.Now()) }
 	return p, nil
 }
 
@@ -225,6 +235,7 @@ func (p *Probe) load() error {
 	for name, value := range map[string]any{
 		"self_pid":   uint32(os.Getpid()),
 		"head_bytes": uint32(p.config.HeadBytes),
+		"follow_tls": p.config.TLS != TLSConfig{},
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
@@ -261,13 +272,25 @@ func (p *Probe) attach() error {
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
+	if p.config.TLS == (TLSConfig{}) {
+		return nil
+	}
+	secure, err := newSecure(
+		p.config.TLS, p.collection.Programs["http_tls"], p.collection.Programs["http_go_tls"], p.logger)
+	if err != nil {
+		return fmt.Errorf("attach the HTTP probe to TLS: %w", err)
+	}
+	p.loaded.Lock()
+	defer p.loaded.Unlock()
+	p.secure = secure
 	return nil
 }
 
 func (p *Probe) release() error {
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
-	var errs []error
+	errs := []error{p.secure.close()}
+	p.secure = nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -465,6 +488,10 @@ func (p *Probe) Stats() kernel.Stats {
 	if p.collection == nil {
 		return stats
 	}
+	secured := p.secure.stats()
+	stats.Events = append(stats.Events, secured.Events...)
+	stats.Losses = append(stats.Losses, secured.Losses...)
+	stats.Maps = append(stats.Maps, secured.Maps...)
 	used, capacity := p.reader.Usage()
 	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
 	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)

@@ -92,6 +92,7 @@ func observe(t *testing.T) *observation {
 		MetricsInterval: time.Hour, // at the end alone
 		Delta:           true,
 		MaxSeries:       10_000,
+		TLS:             TLSConfig{OpenSSL: true, Go: true},
 		Ring:            ring.Config{Bytes: 4 << 20, WakeupBytes: 1 << 20, PollInterval: 10 * time.Millisecond},
 		Scope:           func(pcommon.InstrumentationScope) {},
 	}, kern, workloads, selector, Sinks{Traces: o.takeTraces, Metrics: o.takeMetrics}, logger)

@@ -50,6 +50,9 @@ func (b *body) promise(headers *http2.Headers) {
 	}
 }
 
+// fulfilled says whether all of what was promised has come.
+func (b *body) fulfilled() bool { return b.promised >= 0 && b.bytes == b.promised }
+
 // size of the body; -1: it is not known. It is as long as was promised (RFC 9113 section 8.1.1) if it has an end.
 func (b *body) size(promiseHolds bool) int64 {
 	switch {
@@ -185,6 +188,10 @@ func (s *streams) end(m *message) {
 			s.drop(id, dropGap)
 		case o.response.ended:
 			s.complete(id, m.TimeNs)
+		case o.answered && o.response.fulfilled():
+			// Who has all that was promised need not wait for the end of the stream.
+			o.response.ended = true
+			s.complete(id, o.lastNs)
 		default:
 			o.ErrorType = m.errorType()
 			s.complete(id, m.TimeNs)
@@ -384,6 +391,7 @@ func (s *side) begin(headers *http2.Headers) {
 			GRPCStatus:    -1,
 			Local:         s.head.local(),
 			Peer:          s.head.peer(),
+			Secure:        s.message.has(bpfMessageFlagMESSAGE_SECURE),
 			FlowID:        s.head.flowID(),
 			RequestOffset: id,
 		},

@@ -23,14 +23,12 @@
 
 /* What a uprobe's site is. */
 enum tls_event {
-	TLS_WRITE_CALL = 1, /* connection, buffer, and count: where the number of bytes will be, if it will */
-	TLS_WRITE_ONLY,	    /* connection, buffer, and length: of a call whose end is not seen */
-	TLS_READ_CALL,	    /* as TLS_WRITE_CALL */
-	TLS_RETURN,	 /* result: of either, above 0 if it succeeded, and then the number of bytes, unless there was a
-			    count */
-	TLS_ERROR_QUERY, /* connection, and result: what the last call on it returned, for its reason */
-	TLS_GO_WRITE,	 /* connection, buffer, and count: the number of bytes */
-	TLS_GO_READ,	 /* as above, at its end */
+	TLS_READ_CALL = 1, /* connection, buffer, and count: where the number of bytes will be, if it will */
+	TLS_READ_RETURN,   /* result: above 0 if it succeeded, and then the number of bytes, unless there was a count */
+	TLS_WRITE,	   /* connection, buffer, and length */
+	TLS_ERROR_QUERY,   /* connection, and result: what the last call on it returned, for its reason */
+	TLS_GO_READ,	   /* connection, buffer, and length: at its end */
+	TLS_GO_WRITE,	   /* as above, at its begin */
 };
 
 /*
@@ -51,17 +49,17 @@ const enum tls_cookie *keep_tls_cookie __attribute__((unused));
 
 /* A thread that is in a call of a library, or was. */
 struct tls_thread {
-	__u64 connection; /* of the call: address of the library's connection */
-	__u64 buffer;
+	__u64 reading;	/* address of the library's connection that it reads from; 0: it is in no such call */
+	__u64 buffer;	/* of that call */
 	__u64 count;	/* address of the number of bytes, or 0 */
-	__u64 carrier;	/* cookie of the socket that moved bytes during the call, or 0 */
+	__u64 carrier;	/* cookie of the socket that moved bytes during that call, or 0 */
 	__u64 received; /* cookie of the socket that received last, and not for a call that has returned; or 0 */
-	__u64 written;	/* connection of the last TLS_WRITE_ONLY, or 0 */
+	__u64 written;	/* address of the connection that was written to last, or 0 */
+	__u64 assumed;	/* cookie of the socket to which it was tied for its first write; or 0: it is known */
 	__u32 written_length;
 	__u32 srtt_us; /* of the socket that was noted last */
 	__u32 retransmits;
-	__u8 call; /* enum tls_event, or 0: in none */
-	__u8 reserved[3];
+	__u32 reserved;
 };
 
 /* Owner: the kernel, with the thread. */
@@ -114,18 +112,33 @@ static __always_inline bool looks_like_tls(__u64 first, __u32 few)
 /* A socket that carries TLS moves bytes: the thread may be in a call of a library. */
 static __always_inline void note_tls(struct carrier *carrier, __u8 direction)
 {
-	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
+	/* What the last of a handshake came from says later to which socket a new connection belongs. */
+	struct tls_thread *thread =
+		bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
+				     direction == MESSAGE_RECEIVED ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
 	__u64 cookie;
 
 	if (!thread)
 		return;
 	cookie = bpf_get_socket_cookie(carrier->tcp);
-	if (thread->call)
-		thread->carrier = cookie;
-	if (direction == MESSAGE_RECEIVED)
-		thread->received = cookie;
 	thread->srtt_us = carrier->tcp->srtt_us >> 3;
 	thread->retransmits = carrier->tcp->total_retrans;
+	if (thread->reading)
+		thread->carrier = cookie;
+	if (direction == MESSAGE_RECEIVED) {
+		thread->received = cookie;
+	} else if (thread->assumed) {
+		if (thread->assumed != cookie) {
+			struct tls_key key = {
+				.connection = thread->written,
+				.pid = bpf_get_current_pid_tgid() >> 32,
+			};
+
+			bpf_map_delete_elem(&tls_connections, &key);
+			count_loss(LOSS_UNTIED);
+		}
+		thread->assumed = 0;
+	}
 }
 
 /* Describes a connection of TLS, where user space has not been told of it or may have forgotten it. */
@@ -236,7 +249,7 @@ static __always_inline void moved_in_plain(void *ctx, struct tls_connection *con
 	release_scratch(carrier.scratch);
 }
 
-static __always_inline int tls_call(void *ctx, __u64 cookie, __u8 call)
+static __always_inline int tls_read(void *ctx, __u64 site)
 {
 	struct tls_thread *thread =
 		bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -245,42 +258,42 @@ static __always_inline int tls_call(void *ctx, __u64 cookie, __u8 call)
 		count_loss(LOSS_STORAGE_FULL);
 		return 0;
 	}
-	thread->written = 0;
-	thread->connection = tls_value(ctx, cookie, 0);
-	thread->buffer = tls_value(ctx, cookie, 1);
-	thread->count = tls_value(ctx, cookie, 2);
+	thread->reading = tls_value(ctx, site, 0);
+	thread->buffer = tls_value(ctx, site, 1);
+	thread->count = tls_value(ctx, site, 2);
 	thread->carrier = 0;
-	thread->call = call;
+	thread->written = 0;
 	return 0;
 }
 
-static __always_inline int tls_return(void *ctx, __u64 site)
+/*
+ * The socket of a connection that was read from: the one that moved bytes during the call, if the library does that
+ * itself, or else the one from which the thread has received for it right before. 0: not known.
+ */
+static __always_inline __u64 read_from(struct tls_thread *thread, struct tls_connection *connection)
+{
+	if (thread->carrier)
+		return thread->carrier;
+	if (connection && (connection->itself || !thread->received))
+		return connection->cookie;
+	return thread->received;
+}
+
+static __always_inline int tls_read_return(void *ctx, __u64 site)
 {
 	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
+	struct tls_key key = {.pid = bpf_get_current_pid_tgid() >> 32};
 	struct tls_connection *connection;
-	struct tls_key key = {};
 	__s64 length;
 	__u64 cookie;
-	__u8 call;
 
-	if (!thread || !thread->call)
-		return 0;
-	call = thread->call;
-	thread->call = 0;
-	key.connection = thread->connection;
-	key.pid = bpf_get_current_pid_tgid() >> 32;
+	if (!thread || !thread->reading)
+		return 0; /* several functions share the place at which they end */
+	key.connection = thread->reading;
+	thread->reading = 0;
 	connection = bpf_map_lookup_elem(&tls_connections, &key);
-	cookie = thread->carrier;
-	if (cookie) {
-		if (connection && connection->cookie == cookie)
-			connection->itself = true;
-	} else if (call == TLS_READ_CALL && thread->received && (!connection || !connection->itself)) {
-		cookie = thread->received;
-	} else if (connection) {
-		cookie = connection->cookie;
-	}
-	if (call == TLS_READ_CALL)
-		thread->received = 0;
+	cookie = read_from(thread, connection);
+	thread->received = 0;
 	length = (__s32)tls_value(ctx, site, 0);
 	if (length > 0 && thread->count) {
 		__u64 count = 0;
@@ -302,20 +315,19 @@ static __always_inline int tls_return(void *ctx, __u64 site)
 	connection->srtt_us = thread->srtt_us;
 	connection->retransmits = thread->retransmits;
 	if (length > 0)
-		moved_in_plain(ctx, connection, call == TLS_READ_CALL ? MESSAGE_RECEIVED : MESSAGE_SENT, thread->buffer,
-			       length);
+		moved_in_plain(ctx, connection, MESSAGE_RECEIVED, thread->buffer, length);
 	return 0;
 }
 
 /*
- * A write whose end is not seen is told of at its begin. One that is not complete is repeated with the same length,
- * after the program has asked for the reason (SSL_get_error).
+ * A write is told of at its begin, so that a request comes before its response. One that is not complete is repeated
+ * with the same length, after the program has asked for the reason (SSL_get_error).
  */
 static __always_inline int tls_write(void *ctx, __u64 site)
 {
 	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
-	__u32 length = tls_value(ctx, site, 2);
 	struct tls_connection *connection;
+	__u32 length = tls_value(ctx, site, 2);
 	struct tls_thread *thread;
 	__u64 cookie;
 
@@ -324,7 +336,8 @@ static __always_inline int tls_write(void *ctx, __u64 site)
 		count_loss(LOSS_STORAGE_FULL);
 		return 0;
 	}
-	thread->call = 0;
+	thread->reading = 0;
+	thread->assumed = 0;
 	if (!length || length > 0x7fffffff)
 		return 0;
 	thread->written = key.connection;
@@ -334,8 +347,9 @@ static __always_inline int tls_write(void *ctx, __u64 site)
 		connection->repeated = 0;
 		return 0;
 	}
-	/* A handshake has ended right before the first write, with what the socket has received. */
-	cookie = connection ? connection->cookie : thread->received;
+	cookie = connection ? connection->cookie : 0;
+	if (!connection) /* the handshake has ended right before, with what the socket has received */
+		cookie = thread->assumed = thread->received;
 	if (!cookie) {
 		count_loss(LOSS_UNTIED);
 		return 0;

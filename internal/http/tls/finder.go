@@ -129,6 +129,7 @@ type file struct {
 	attachment io.Closer // nil: there is nothing to observe
 	users      map[uint32]uint64
 	unusedFrom time.Time // zero: it is used
+	kept       bool      // whether it is used or not
 }
 
 // process is one that was examined.
@@ -225,6 +226,28 @@ func (f *Finder) examine(pid uint32, startTicks uint64) (observed bool, err erro
 	return observed, errors.Join(errs...)
 }
 
+// Keep looks into a library that processes may come to use, and lets its uprobes stay until Close: then nothing is missed
+// of the first of them. It tells whether there is something to observe.
+func (f *Finder) Keep(path string) (observed bool, err error) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if f.closed {
+		return false, ErrClosed
+	}
+	opened, err := os.Open(path)
+	if err != nil {
+		f.count(err)
+		return false, fmt.Errorf("look into a library: %w", err)
+	}
+	defer opened.Close()
+	found, err := f.look(opened, path)
+	if err != nil || found == nil {
+		return false, err
+	}
+	found.kept = true
+	return found.attachment != nil, nil
+}
+
 // count tells losses apart by their reasons.
 func (f *Finder) count(err error) {
 	switch {
@@ -255,10 +278,14 @@ func (f *Finder) inspect(directory string, mapping mapping) (*file, error) {
 		return nil, fmt.Errorf("open %s: %w", mapping.path, err)
 	}
 	defer opened.Close()
+	return f.look(opened, mapping.path)
+}
+
+func (f *Finder) look(opened *os.File, path string) (*file, error) {
 	id, err := identify(opened)
 	if err != nil {
 		f.count(err)
-		return nil, fmt.Errorf("identify %s: %w", mapping.path, err)
+		return nil, fmt.Errorf("identify %s: %w", path, err)
 	}
 	if id.missing {
 		return nil, nil
@@ -270,26 +297,26 @@ func (f *Finder) inspect(directory string, mapping mapping) (*file, error) {
 		f.counts.filesFull.Add(1)
 		return nil, nil
 	}
-	found := &file{name: mapping.path, users: map[uint32]uint64{}}
+	found := &file{name: path, users: map[uint32]uint64{}}
 	f.files[id] = found
 	if id.bytes > f.config.MaxFileBytes {
 		f.counts.tooLarge.Add(1)
 		return found, nil
 	}
 	f.counts.inspected.Add(1)
-	target := f.target(opened, mapping.path)
+	target := f.target(opened, path)
 	if len(target.Sites) == 0 {
 		return found, nil
 	}
 	attachment, err := f.attacher.Attach(target)
 	if err != nil {
 		f.counts.refused.Add(1)
-		f.logger.Warn("cannot observe the TLS of a program", zap.String("file", mapping.path), zap.Error(err))
+		f.logger.Warn("cannot observe the TLS of a program", zap.String("file", path), zap.Error(err))
 		return found, nil // It would fail again.
 	}
 	found.attachment = attachment
 	f.attached++
-	f.logger.Debug("observing TLS", zap.String("file", mapping.path), zap.Stringers("sites", target.Sites))
+	f.logger.Debug("observing TLS", zap.String("file", path), zap.Stringers("sites", target.Sites))
 	return found, nil
 }
 
@@ -380,7 +407,7 @@ func (f *Finder) Sweep(now time.Time) (detached int, err error) {
 	f.forgetEnded(now)
 	var errs []error
 	for id, known := range f.files {
-		if known.attachment == nil || known.unusedFrom.IsZero() || now.Sub(known.unusedFrom) < f.config.Linger {
+		if known.attachment == nil || known.kept || known.unusedFrom.IsZero() || now.Sub(known.unusedFrom) < f.config.Linger {
 			continue
 		}
 		if err := known.attachment.Close(); err != nil {
@@ -472,7 +499,7 @@ func (f *Finder) Stats(probe string) kernel.Stats {
 	}
 	event("tls_process_examined", &f.counts.examined)
 	event("tls_file_inspected", &f.counts.inspected)
-	loss("tls_process_gone", &f.counts.gone)
+	event("tls_process_gone", &f.counts.gone)
 	loss("tls_file_denied", &f.counts.denied)
 	loss("tls_file_unreadable", &f.counts.unreadable)
 	loss("tls_maps_truncated", &f.counts.truncated)
