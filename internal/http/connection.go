@@ -171,6 +171,7 @@ type connection struct {
 	proved      bool      // an exchange was seen, so the role is right
 	fresh       bool      // its first request was seen, so responses begin with the stream
 	tunnel      bool      // it carries HTTP no more
+	secure      bool      // what it carries is in TLS, and has offsets of its own
 	streams     [2]stream // by direction
 	pending     []pendingExchange
 	answering   bool // the first of pending has its response under way
@@ -283,6 +284,7 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 		c.described = *head
 	}
 	next.head = &c.described
+	c.secure = m.has(bpfMessageFlagMESSAGE_SECURE)
 	c.lastNs = m.TimeNs
 	if c.tunnel {
 		return
@@ -295,7 +297,7 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 		// What was seen first was a part of a body, and tells the wrong end.
 		p.drops[dropMalformed]++
 		p.forget(c)
-		*c = connection{described: c.described, role: role, lastNs: m.TimeNs}
+		*c = connection{described: c.described, role: role, secure: c.secure, lastNs: m.TimeNs}
 		p.join(c, &next)
 		next.gap = 0
 		p.place(c, s, &next)
@@ -958,10 +960,13 @@ func (p *pairing) end(c *connection, m *message) {
 }
 
 // untold is how many bytes a stream had at the end of its connection after those that were told of; between messages, after
-// the last message. It is not known of a stream that began before the receiver, and of which nothing was told.
+// the last message. It is not known of a stream that began before the receiver, and of which nothing was told. In TLS it is
+// taken for none: the socket does not tell how much its library has moved.
 func (c *connection) untold(s *stream, end *message) (length uint32, known bool) {
 	at := s.at
 	switch {
+	case c.secure:
+		return 0, true
 	case !s.seen && !c.fresh:
 		return 0, false
 	case !s.seen:
