@@ -822,6 +822,19 @@ func TestPairingEnd(t *testing.T) {
 		})
 	}
 
+	// What TLS carries has other offsets than the socket, whose end this is.
+	bothEnds(t, func(t *testing.T, role Role) {
+		w := newWire(role).play(request(get("/a")), response(ok(5)+"hello"), request(get("/b")), closing())
+		for i := range w.messages[:3] {
+			w.messages[i].Flags |= uint8(bpfMessageFlagMESSAGE_SECURE)
+		}
+		w.messages[3].Offset += 2000
+		w.messages[3].Length += 2000
+		o := newObserver(1).take(w.messages...)
+		assert.Equal(t, []string{"GET /a 200 0 5", "GET /b 0 0 -1 connection_closed"}, o.lines())
+		assert.Zero(t, o.drops)
+	})
+
 	// A response that was taken from the process and had not gone out.
 	w := newWire(RoleServer).play(request(get("/a")), response(ok(5)+"hello"), request(get("/b")), closing())
 	w.messages[3].Offset -= 20

@@ -47,8 +47,9 @@ type secure struct {
 	attachedNs atomic.Uint64
 	skipped    atomic.Uint64 // processes that were not looked into for want of room among those that wait
 
-	stop chan struct{}
-	done sync.WaitGroup
+	scanned chan struct{} // closed when all that ran at the start was looked into
+	stop    chan struct{}
+	done    sync.WaitGroup
 }
 
 // newSecure begins to look for libraries. programs are the kernel side's, for uprobes.
@@ -59,7 +60,7 @@ func newSecure(config TLSConfig, openSSL, golang *ebpf.Program, logger *zap.Logg
 	}
 	s := &secure{
 		clock: kernel.NewClock(), logger: logger, examined: examined,
-		waiting: make(chan uint32, maxExamining), stop: make(chan struct{}),
+		waiting: make(chan uint32, maxExamining), scanned: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.finder = tls.NewFinder(
 		tls.Config{WithoutOpenSSL: !config.OpenSSL, WithoutGo: !config.Go},
@@ -106,6 +107,7 @@ func (s *secure) notice(m *message, head *messageHead, now time.Time) bool {
 func (s *secure) run() {
 	s.keepLibraries()
 	s.examineAll()
+	close(s.scanned)
 	sweep := time.NewTicker(tlsSweepInterval)
 	defer sweep.Stop()
 	for {

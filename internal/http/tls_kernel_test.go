@@ -52,23 +52,40 @@ func serveGoTLS(t *testing.T) (*program, int) {
 
 func securely(port int, path string) string { return fmt.Sprintf("https://127.0.0.1:%d%s", port, path) }
 
-// attachedTo waits until the probe has attached to what a program encrypts with.
-func (o *observation) attachedTo(p *program) {
+// attached waits until the probe has attached to what programs encrypt with: those that run, and the libraries of the host.
+func (o *observation) attached(programs ...*program) {
 	o.t.Helper()
-	require.Eventually(o.t, func() bool {
+	<-o.secure.scanned
+	for _, p := range programs {
 		observed, err := o.secure.finder.Examine(uint32(p.Process.Pid), time.Now())
-		return err == nil && observed
-	}, patience, 10*time.Millisecond, p.name)
+		require.NoError(o.t, err, p.name)
+		require.True(o.t, observed, p.name)
+	}
+}
+
+// securely gives the two spans of an exchange in TLS. A client that has all that it was promised does not wait for the end
+// of the stream, so that its server may end later.
+func (o *observation) secured(port int, path string) (client, server ptrace.Span) {
+	o.t.Helper()
+	clients := o.wait(1, ptrace.SpanKindClient, port, path)
+	servers := o.wait(1, ptrace.SpanKindServer, port, path)
+	require.Len(o.t, clients, 1, path)
+	require.Len(o.t, servers, 1, path)
+	client, server = clients[0], servers[0]
+	assert.Equal(o.t, client.TraceID(), server.TraceID(), "%s: one trace", path)
+	assert.Equal(o.t, client.SpanID(), server.ParentSpanID(), "%s: the server's parent", path)
+	assert.LessOrEqual(o.t, client.StartTimestamp(), server.StartTimestamp()+50_000, "%s: the client begins", path)
+	return client, server
 }
 
 func TestCurlToGoTLS(t *testing.T) {
 	server, port := serveGoTLS(t)
 	o := observe(t)
-	o.attachedTo(server)
+	o.attached(server)
 	for _, version := range []string{"--http1.1", "--http2"} {
 		path := "/curl/" + version[2:]
 		told := curl(t, "-k", version, "-X", "POST", "--data-binary", "hello", securely(port, path+"?size=100000"))
-		client, accepted := o.ends(port, path)
+		client, accepted := o.secured(port, path)
 		check(t, client, told, false, false)
 		check(t, accepted, server.record(t), false, false)
 		for _, span := range []ptrace.Span{client, accepted} {
