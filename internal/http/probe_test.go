@@ -643,7 +643,7 @@ func TestGoThroughNginxToGo(t *testing.T) {
 }
 
 // mixed is a plan of all sorts of requests, each with a path of its own.
-func mixed(port, count, large int) []planned {
+func mixed(at func(path string) string, count, large int) []planned {
 	random := rand.New(rand.NewPCG(1, 2))
 	sizes := []int{0, 0, 1, 7, 8, 100, 511, 512, 513, 4000, 4096, 5000, 40_000, 65_536, 100_000}
 	methods := []string{"GET", "HEAD", "POST", "PUT", "DELETE"}
@@ -663,7 +663,7 @@ func mixed(port, count, large int) []planned {
 		if i%(count/large) == 1 {
 			r.Method, r.Size, size, status = "POST", 10*megabyte, 10*megabyte, 200
 		}
-		r.URL = at(port, fmt.Sprintf("/mixed/%d?status=%d&size=%d&chunked=%d", i, status, size, random.IntN(2)))
+		r.URL = at(fmt.Sprintf("/mixed/%d?status=%d&size=%d&chunked=%d", i, status, size, random.IntN(2)))
 		requests = append(requests, r)
 	}
 	return requests
@@ -675,12 +675,31 @@ func TestMixedRequests(t *testing.T) {
 		name      string
 		keepAlive bool
 		http2     bool
-	}{{"kept alive", true, false}, {"a connection each", false, false}, {"HTTP/2", true, true}} {
+		secure    bool
+	}{
+		{name: "kept alive", keepAlive: true},
+		{name: "a connection each"},
+		{name: "HTTP/2", keepAlive: true, http2: true},
+		{name: "TLS", keepAlive: true, secure: true},
+		{name: "TLS, a connection each", secure: true},
+		{name: "HTTP/2 in TLS", keepAlive: true, http2: true, secure: true},
+	} {
 		t.Run(test.name, func(t *testing.T) {
 			const count = 1000
 			o := observe(t)
-			server, port := serveGo(t)
-			p := plan{AtOnce: 8, KeepAlive: test.keepAlive, HTTP2: test.http2, Requests: mixed(port, count, 2)}
+			serve, scheme := func(t *testing.T) (*program, int) { return serveGo(t) }, "http"
+			if test.secure {
+				serve, scheme = serveGoTLS, "https"
+			}
+			server, port := serve(t)
+			if test.secure {
+				o.attached(server)
+			}
+			at := func(path string) string { return fmt.Sprintf("%s://127.0.0.1:%d%s", scheme, port, path) }
+			p := plan{
+				AtOnce: 8, KeepAlive: test.keepAlive, HTTP2: test.http2, Insecure: test.secure,
+				Requests: mixed(at, count, 2),
+			}
 			planned := map[string]planned{}
 			for _, r := range p.Requests {
 				parsed, err := url.Parse(r.URL)

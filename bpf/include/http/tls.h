@@ -385,8 +385,8 @@ enum go_layout {
 	GO_FD_SYSFD = 16,     /* net.netFD: pfd.Sysfd, after pfd.fdmu */
 };
 
-/* The socket that carries a crypto/tls.Conn; NULL if that is none of TCP. */
-static __always_inline struct tcp_sock *go_tls_socket(__u64 connection)
+/* The socket that carries a crypto/tls.Conn; NULL if that is none of TCP, or is closed: then nothing is carried. */
+static __always_inline struct tcp_sock *go_tls_socket(__u64 connection, bool *closed)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct socket *socket;
@@ -401,6 +401,7 @@ static __always_inline struct tcp_sock *go_tls_socket(__u64 connection)
 	    bpf_probe_read_user(&address, sizeof(address), (const void *)address) ||
 	    bpf_probe_read_user(&fd, sizeof(fd), (const void *)(address + GO_FD_SYSFD)))
 		return NULL;
+	*closed = fd == -1;
 	limit = BPF_CORE_READ(task, files, fdt, max_fds);
 	if (fd < 0 || fd >= limit)
 		return NULL;
@@ -422,16 +423,18 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 	__s64 length = tls_value(ctx, site, 2);
 	struct tls_connection *connection;
 	struct tcp_sock *tcp;
+	bool closed = false;
 	__u64 cookie;
 
 	if (length <= 0)
 		return 0;
 	if (length > 0x7fffffff)
 		length = 0x7fffffff;
-	tcp = go_tls_socket(key.connection);
+	tcp = go_tls_socket(key.connection, &closed);
 	cookie = tcp ? BPF_CORE_READ(tcp, inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter) : 0;
 	if (!cookie) {
-		count_loss(LOSS_UNTIED);
+		if (!closed)
+			count_loss(LOSS_UNTIED);
 		return 0;
 	}
 	connection = tie_tls(&key, bpf_map_lookup_elem(&tls_connections, &key), cookie);
