@@ -107,7 +107,7 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 		return follow_frames(ctx, &carrier, source, direction,
 				     sequence - carrier.socket->first_sequence[direction], length);
 	if (carrier.socket && carrier.socket->protocol == PROTOCOL_TLS) {
-		note_tls(&carrier, direction);
+		note_tls(ctx, &carrier, direction);
 		describe_tls(ctx, &carrier, direction, sequence - carrier.socket->first_sequence[direction]);
 		return 0;
 	}
@@ -127,7 +127,7 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 		offset = sequence - carrier.socket->first_sequence[direction];
 		if (tls) {
 			carrier.socket->protocol = PROTOCOL_TLS;
-			note_tls(&carrier, direction);
+			note_tls(ctx, &carrier, direction);
 			describe_tls(ctx, &carrier, direction, offset);
 			return 0;
 		}
@@ -272,6 +272,8 @@ int BPF_PROG(http_end, struct sock *sk)
 	fill(&message, &carrier, MESSAGE_END, MESSAGE_RECEIVED, end_of_sent(tcp, socket),
 	     next_offset(&carrier, MESSAGE_RECEIVED));
 	message.error = sk->sk_err;
+	if (socket->protocol == PROTOCOL_TLS)
+		untie_tls(message.cookie);
 	ring_output(ctx, &message, sizeof(message));
 	return 0;
 }

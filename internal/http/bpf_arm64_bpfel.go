@@ -173,11 +173,11 @@ type bpfTlsThread struct {
 	Carrier       uint64
 	Received      uint64
 	Written       uint64
-	Assumed       uint64
 	WrittenLength uint32
+	Waiting       uint32
 	SrttUs        uint32
 	Retransmits   uint32
-	Reserved      uint32
+	First         [512]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -190,6 +190,7 @@ const (
 	bpfMapScratchTaken         = "scratch_taken"
 	bpfMapSockets              = "sockets"
 	bpfMapTlsBlank             = "tls_blank"
+	bpfMapTlsCarriers          = "tls_carriers"
 	bpfMapTlsConnections       = "tls_connections"
 	bpfMapTlsThreads           = "tls_threads"
 	bpfMapWalks                = "walks"
@@ -272,6 +273,7 @@ type bpfMapSpecs struct {
 	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
 	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
 	TlsBlank       *ebpf.MapSpec `ebpf:"tls_blank"`
+	TlsCarriers    *ebpf.MapSpec `ebpf:"tls_carriers"`
 	TlsConnections *ebpf.MapSpec `ebpf:"tls_connections"`
 	TlsThreads     *ebpf.MapSpec `ebpf:"tls_threads"`
 	Walks          *ebpf.MapSpec `ebpf:"walks"`
@@ -322,6 +324,7 @@ type bpfMaps struct {
 	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
 	Sockets        *ebpf.Map `ebpf:"sockets"`
 	TlsBlank       *ebpf.Map `ebpf:"tls_blank"`
+	TlsCarriers    *ebpf.Map `ebpf:"tls_carriers"`
 	TlsConnections *ebpf.Map `ebpf:"tls_connections"`
 	TlsThreads     *ebpf.Map `ebpf:"tls_threads"`
 	Walks          *ebpf.Map `ebpf:"walks"`
@@ -335,6 +338,7 @@ func (m *bpfMaps) Close() error {
 		m.ScratchTaken,
 		m.Sockets,
 		m.TlsBlank,
+		m.TlsCarriers,
 		m.TlsConnections,
 		m.TlsThreads,
 		m.Walks,

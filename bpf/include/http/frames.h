@@ -157,7 +157,7 @@ __noinline __u32 read_header(struct source *source, struct frame_stream *frames,
 		part &= 15;
 		if (have > FRAME_HEADER_BYTES || part > FRAME_HEADER_BYTES - have)
 			break;
-		if (bpf_probe_read_user(frames->header + have, part, source->base + (position - source->begin)))
+		if (read_source(source, frames->header + have, part, source->base + (position - source->begin)))
 			break;
 		have += part;
 		position += part;
@@ -185,7 +185,7 @@ __noinline __u32 capture_at(struct source *source, struct captured_message *capt
 		part -= 1;
 		asm volatile("%0 &= %2\n\t%1 &= %2" : "+r"(part), "+r"(at) : "i"(MAX_HEAD_BYTES - 1));
 		part += 1;
-		if (bpf_probe_read_user(captured->data + at, part, source->base + (position - source->begin)))
+		if (read_source(source, captured->data + at, part, source->base + (position - source->begin)))
 			break;
 		took += part;
 		have += part;

@@ -16,12 +16,18 @@ struct source {
 	__u64 size;
 	const struct iovec *more; /* the segments after it, or NULL */
 	bool more_in_kernel;	  /* the kernel has copied the list of segments */
+	bool copied;		  /* base is a copy of the program's own */
 	__u32 more_count;	  /* of more, where the kernel has copied it */
 
 	/* For one that is read from front to back: */
 	__u32 index; /* of the segment of more that comes next */
 	__u64 begin; /* the place of base in the call */
 };
+
+static __always_inline long read_source(const struct source *source, void *to, __u32 size, const void *from)
+{
+	return source->copied ? bpf_probe_read_kernel(to, size, from) : bpf_probe_read_user(to, size, from);
+}
 
 /* Reads the entry of source->more at an index. */
 static __always_inline bool read_segment(struct source *source, __u32 index, struct iovec *segment)
@@ -51,7 +57,7 @@ __noinline __u32 first_bytes(struct source *source, __u32 length, __u64 *first)
 	base = source->base;
 	size = source->size;
 	if (wanted == sizeof(*first) && size >= sizeof(*first))
-		return bpf_probe_read_user(first, sizeof(*first), base) ? 0 : sizeof(*first);
+		return read_source(source, first, sizeof(*first), base) ? 0 : sizeof(*first);
 	for (__u32 segment = 0; segment < MAX_SEGMENTS; segment++) {
 		__u32 part = (wanted - have < size ? wanted - have : size) & 7;
 		struct iovec next;
@@ -59,7 +65,7 @@ __noinline __u32 first_bytes(struct source *source, __u32 length, __u64 *first)
 		if (part) {
 			__u64 bytes = 0;
 
-			if (bpf_probe_read_user(&bytes, part, base))
+			if (read_source(source, &bytes, part, base))
 				return 0;
 			whole |= bytes << (have & 7) * 8;
 			have += part;
@@ -98,7 +104,7 @@ __noinline __u32 capture(struct source *source, struct captured_message *capture
 			part -= 1;
 			asm volatile("%0 &= %2\n\t%1 &= %2" : "+r"(part), "+r"(at) : "i"(MAX_HEAD_BYTES - 1));
 			part += 1;
-			if (bpf_probe_read_user(captured->data + at, part, base))
+			if (read_source(source, captured->data + at, part, base))
 				break;
 			have += part;
 		}
@@ -143,7 +149,7 @@ __noinline __u64 tail_sent(struct source *source, __u32 length)
 	__u64 seen = 0;
 	__u64 tail = 0;
 
-	if (!source || !length)
+	if (!source || !length || source->copied)
 		return 0;
 	if (source->more_count < TAIL_SEGMENTS) {
 		tail = append(tail, source->base, source->size);
