@@ -16,8 +16,13 @@ import (
 type bpfCapturedMessage struct {
 	_       structs.HostLayout
 	Message bpfMessage
-	Head    bpfMessageHead
 	Data    [8192]uint8
+}
+
+type bpfDescribedConnection struct {
+	_       structs.HostLayout
+	Message bpfMessage
+	Head    bpfMessageHead
 }
 
 type bpfHttpSocket struct {
@@ -90,7 +95,6 @@ const (
 type bpfMessageFlag uint32
 
 const (
-	bpfMessageFlagMESSAGE_DESCRIBED bpfMessageFlag = 1
 	bpfMessageFlagMESSAGE_TRUNCATED bpfMessageFlag = 2
 	bpfMessageFlagMESSAGE_BEGINNING bpfMessageFlag = 4
 	bpfMessageFlagMESSAGE_SECURE    bpfMessageFlag = 8
@@ -116,11 +120,11 @@ type bpfMessageHead struct {
 type bpfMessageKind uint32
 
 const (
-	bpfMessageKindMESSAGE_HEAD   bpfMessageKind = 1
-	bpfMessageKindMESSAGE_DATA   bpfMessageKind = 2
-	bpfMessageKindMESSAGE_FRAMES bpfMessageKind = 3
-	bpfMessageKindMESSAGE_TLS    bpfMessageKind = 4
-	bpfMessageKindMESSAGE_END    bpfMessageKind = 5
+	bpfMessageKindMESSAGE_HEAD       bpfMessageKind = 1
+	bpfMessageKindMESSAGE_DATA       bpfMessageKind = 2
+	bpfMessageKindMESSAGE_FRAMES     bpfMessageKind = 3
+	bpfMessageKindMESSAGE_CONNECTION bpfMessageKind = 4
+	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
 )
 
 type bpfTlsConnection struct {
@@ -184,6 +188,7 @@ type bpfTlsThread struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapDescriptions         = "descriptions"
 	bpfMapEvents               = "events"
 	bpfMapLosses               = "losses"
 	bpfMapScratch              = "scratch"
@@ -267,6 +272,7 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	Descriptions   *ebpf.MapSpec `ebpf:"descriptions"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
@@ -318,6 +324,7 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	Descriptions   *ebpf.Map `ebpf:"descriptions"`
 	Events         *ebpf.Map `ebpf:"events"`
 	Losses         *ebpf.Map `ebpf:"losses"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
@@ -332,6 +339,7 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.Descriptions,
 		m.Events,
 		m.Losses,
 		m.Scratch,

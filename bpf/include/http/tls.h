@@ -119,26 +119,6 @@ static __always_inline bool looks_like_tls(__u64 first, __u32 few)
 	       (__u8)(first >> 24) <= 0x41;
 }
 
-/* Describes a connection of TLS, where user space has not been told of it or may have forgotten it. */
-static __always_inline void describe_tls(void *ctx, struct carrier *carrier, __u8 direction, __u32 offset)
-{
-	struct http_socket *socket = carrier->socket;
-	struct captured_message *captured;
-	__u32 which = carrier->scratch;
-
-	if (socket->described_pid == bpf_get_current_pid_tgid() >> 32 &&
-	    bpf_ktime_get_ns() - socket->described_ns < DESCRIBE_EVERY_NS)
-		return;
-	captured = bpf_map_lookup_elem(&scratch, &which);
-	if (!captured)
-		return;
-	fill(&captured->message, carrier, MESSAGE_TLS, direction, offset, 0);
-	if (offset <= 1)
-		captured->message.flags |= MESSAGE_BEGINNING;
-	socket->described_pid = 0;
-	report_captured(ctx, carrier, captured);
-}
-
 /* Reads what a place of a uprobe's cookie says. */
 static __always_inline __u64 tls_value(void *ctx, __u64 cookie, __u32 index)
 {
@@ -158,14 +138,24 @@ static __always_inline __u64 tls_value(void *ctx, __u64 cookie, __u32 index)
 	return value;
 }
 
+static __always_inline bool takes_scratch(__u32 which)
+{
+	__u32 *taken = bpf_map_lookup_elem(&scratch_taken, &which);
+
+	return taken && !__sync_lock_test_and_set(taken, 1);
+}
+
 static __always_inline __u32 take_scratch(void)
 {
-	for (__u32 which = SCRATCH_TAKEN; which < SCRATCHES; which++) {
-		__u32 *taken = bpf_map_lookup_elem(&scratch_taken, &which);
-
-		if (taken && !__sync_lock_test_and_set(taken, 1))
-			return which;
-	}
+	_Static_assert(SCRATCHES == SCRATCH_TAKEN + 4, "each is tried");
+	if (takes_scratch(SCRATCH_TAKEN))
+		return SCRATCH_TAKEN;
+	if (takes_scratch(SCRATCH_TAKEN + 1))
+		return SCRATCH_TAKEN + 1;
+	if (takes_scratch(SCRATCH_TAKEN + 2))
+		return SCRATCH_TAKEN + 2;
+	if (takes_scratch(SCRATCH_TAKEN + 3))
+		return SCRATCH_TAKEN + 3;
 	return SCRATCHES;
 }
 
@@ -213,36 +203,38 @@ static __always_inline void untie_tls(__u64 cookie)
 }
 
 /* Bytes that a library has moved. */
-static __always_inline void moved_in_plain(void *ctx, struct tls_connection *connection, __u8 direction,
-					   struct source *source, __u32 length)
+static __always_inline void moved_in_plain(struct tls_connection *connection, __u8 direction, struct source *source,
+					   __u32 length)
 {
-	struct carrier carrier = {.tls = connection, .socket = &connection->socket};
-	__u32 offset = connection->offset[direction & 1];
-	__u64 first = 0;
-	__u32 few;
+	struct http_socket *socket = &connection->socket;
+	struct call call = {};
 
-	carrier.scratch = take_scratch();
-	if (carrier.scratch >= SCRATCHES) {
+	call.scratch = take_scratch();
+	if (call.scratch >= SCRATCHES) {
 		count_loss(LOSS_PROGRAM_BUSY);
 		return;
 	}
-	if (connection->socket.protocol == PROTOCOL_HTTP2) {
-		follow_frames(ctx, &carrier, source, direction, offset, length);
-	} else {
-		few = first_bytes(source, length, &first);
-		if (!connection->socket.protocol && few == sizeof(first) && looks_like_headers_frame(first)) {
-			join_frames(&carrier, direction, offset);
-			follow_frames(ctx, &carrier, source, direction, offset, length);
-		} else {
-			follow(ctx, &carrier, source, direction, offset, length, true, first, few);
-		}
-	}
-	connection->offset[direction & 1] = offset + length;
-	release_scratch(carrier.scratch);
+	begin_message(&call.message, direction);
+	call.message.cookie = connection->cookie;
+	call.message.srtt_us = connection->srtt_us;
+	call.message.retransmits = connection->retransmits;
+	call.message.flags = MESSAGE_SECURE;
+	call.offset = connection->offset[direction & 1];
+	call.length = length;
+	call.ending = true;
+	call.answers_at = connection->offset[!direction];
+	if (socket->protocol < PROTOCOL_HTTP2)
+		call.few = first_bytes(source, length, &call.first);
+	if (!socket->protocol && call.few == sizeof(call.first) && looks_like_headers_frame(call.first))
+		join_frames(socket, &call);
+	if (socket->protocol == PROTOCOL_HTTP2 || recognize(socket, &call))
+		follow(socket, source, &call);
+	connection->offset[direction & 1] = call.offset + length;
+	release_scratch(call.scratch);
 }
 
 /* The first write on a connection, whose socket was found. */
-static __always_inline void write_tied(void *ctx, struct tls_thread *thread, __u64 cookie)
+static __always_inline void write_tied(struct tls_thread *thread, __u64 cookie)
 {
 	struct tls_key key = {.connection = thread->written, .pid = bpf_get_current_pid_tgid() >> 32};
 	struct tls_connection *connection = tie_tls(&key, bpf_map_lookup_elem(&tls_connections, &key), cookie);
@@ -253,7 +245,7 @@ static __always_inline void write_tied(void *ctx, struct tls_thread *thread, __u
 		return;
 	connection->srtt_us = thread->srtt_us;
 	connection->retransmits = thread->retransmits;
-	moved_in_plain(ctx, connection, MESSAGE_SENT, &source, thread->written_length);
+	moved_in_plain(connection, MESSAGE_SENT, &source, thread->written_length);
 }
 
 /* A write whose socket was not found, and that was not refused. */
@@ -280,7 +272,7 @@ static __always_inline int tls_read(void *ctx, __u64 site)
 	thread->carrier = 0;
 	/* Who has received for a connection may write first, and then read. */
 	if (thread->waiting && thread->written == thread->reading && thread->received)
-		write_tied(ctx, thread, thread->received);
+		write_tied(thread, thread->received);
 	forget_write(thread);
 	return 0;
 }
@@ -339,7 +331,7 @@ static __always_inline int tls_read_return(void *ctx, __u64 site)
 	if (length > 0) {
 		struct source source = {.base = (const void *)thread->buffer, .size = length};
 
-		moved_in_plain(ctx, connection, MESSAGE_RECEIVED, &source, length);
+		moved_in_plain(connection, MESSAGE_RECEIVED, &source, length);
 	}
 	return 0;
 }
@@ -381,7 +373,7 @@ static __always_inline int tls_write(void *ctx, __u64 site)
 	connection->repeated = 0;
 	connection->srtt_us = thread->srtt_us;
 	connection->retransmits = thread->retransmits;
-	moved_in_plain(ctx, connection, MESSAGE_SENT, &source, length);
+	moved_in_plain(connection, MESSAGE_SENT, &source, length);
 	return 0;
 }
 
@@ -404,25 +396,24 @@ static __always_inline int tls_error_query(void *ctx, __u64 site)
 }
 
 /* A socket that carries TLS moves bytes: the thread may be in a call of a library. */
-static __always_inline void note_tls(void *ctx, struct carrier *carrier, __u8 direction)
+static __always_inline void note_tls(struct call *call)
 {
+	bool received = call->message.direction == MESSAGE_RECEIVED;
 	/* What the last of a handshake came from says later to which socket a new connection belongs. */
-	struct tls_thread *thread =
-		bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
-				     direction == MESSAGE_RECEIVED ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-	__u64 cookie;
+	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
+							 received ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	__u64 cookie = call->message.cookie;
 
 	if (!thread)
 		return;
-	cookie = bpf_get_socket_cookie(carrier->tcp);
-	thread->srtt_us = carrier->tcp->srtt_us >> 3;
-	thread->retransmits = carrier->tcp->total_retrans;
+	thread->srtt_us = call->message.srtt_us;
+	thread->retransmits = call->message.retransmits;
 	if (thread->reading)
 		thread->carrier = cookie;
-	if (direction == MESSAGE_RECEIVED)
+	if (received)
 		thread->received = cookie;
 	else if (thread->written && thread->waiting)
-		write_tied(ctx, thread, cookie);
+		write_tied(thread, cookie);
 }
 
 /* net.Conn in crypto/tls.Conn, of which *net.TCPConn is known: its first word leads to the descriptor (net.netFD). */
@@ -491,7 +482,7 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 	connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
 	source.base = (const void *)tls_value(ctx, site, 1);
 	source.size = length;
-	moved_in_plain(ctx, connection, direction, &source, length);
+	moved_in_plain(connection, direction, &source, length);
 	return 0;
 }
 
