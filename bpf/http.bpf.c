@@ -272,7 +272,7 @@ int BPF_PROG(http_end, struct sock *sk)
 	fill(&message, &carrier, MESSAGE_END, MESSAGE_RECEIVED, end_of_sent(tcp, socket),
 	     next_offset(&carrier, MESSAGE_RECEIVED));
 	message.error = sk->sk_err;
-	ring_output(ctx, &message, sizeof(message));
+	send_message(ctx, &message, sizeof(message));
 	return 0;
 }
 

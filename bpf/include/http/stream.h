@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
+#include "http/goroutine.h"
 #include "http/message.h"
 #include "ring.h"
 #include "tcp.h"
@@ -22,6 +23,9 @@ enum http_protocol {
 	PROTOCOL_HTTP2,
 	PROTOCOL_TLS, /* of a socket: what it carries in plain is told of by the library */
 };
+
+/* How many messages found no room: what went between two others may be one of them. */
+__u32 messages_lost = 0;
 
 /* One direction of a connection of HTTP/2: see frames.h. */
 struct frame_stream {
@@ -158,6 +162,20 @@ static __always_inline void fill(struct message *message, struct carrier *carrie
 	message->kind = kind;
 	message->direction = direction;
 	__builtin_memset(message->reserved, 0, sizeof(message->reserved));
+	message->lost = messages_lost;
+	message->goroutine = message->parent_goroutine = 0;
+	if (kind == MESSAGE_HEAD || kind == MESSAGE_FRAMES)
+		note_goroutine(message);
+}
+
+/* Sends a message, and remembers if it could not. */
+static __always_inline long send_message(void *ctx, void *message, __u64 size)
+{
+	long err = ring_output(ctx, message, size);
+
+	if (err)
+		__sync_fetch_and_add(&messages_lost, 1);
+	return err;
 }
 
 /* Sends where bytes are. */
@@ -170,7 +188,7 @@ static __always_inline void report_place(void *ctx, struct carrier *carrier, __u
 	message.tail = tail;
 	if (unreadable)
 		message.error = -EFAULT;
-	ring_output(ctx, &message, sizeof(message));
+	send_message(ctx, &message, sizeof(message));
 }
 
 /*
@@ -189,12 +207,12 @@ static __always_inline void report_captured(void *ctx, struct carrier *carrier, 
 		struct message *message = (void *)captured->data - sizeof(struct message);
 
 		__builtin_memcpy(message, &captured->message, sizeof(*message));
-		ring_output(ctx, message, sizeof(*message) + have);
+		send_message(ctx, message, sizeof(*message) + have);
 		return;
 	}
 	captured->message.flags |= MESSAGE_DESCRIBED;
 	describe(&captured->head, carrier);
-	if (ring_output(ctx, captured, sizeof(struct message) + sizeof(struct message_head) + have))
+	if (send_message(ctx, captured, sizeof(struct message) + sizeof(struct message_head) + have))
 		return;
 	socket->described_pid = pid;
 	socket->described_ns = now_ns;
