@@ -270,7 +270,7 @@ int BPF_PROG(http_end, struct sock *sk)
 	message.error = sk->sk_err;
 	if (socket->protocol == PROTOCOL_TLS)
 		untie_tls(message.cookie);
-	ring_output(ctx, &message, sizeof(message));
+	send_message(ctx, &message, sizeof(message));
 	return 0;
 }
 

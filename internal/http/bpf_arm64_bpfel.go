@@ -25,6 +25,13 @@ type bpfDescribedConnection struct {
 	Head    bpfMessageHead
 }
 
+type bpfGoProcess struct {
+	_           structs.HostLayout
+	StartBootNs uint64
+	Goid        uint32
+	ParentGoid  uint32
+}
+
 type bpfHttpSocket struct {
 	_             structs.HostLayout
 	Prefix        [2]uint64
@@ -67,22 +74,25 @@ const (
 )
 
 type bpfMessage struct {
-	_           structs.HostLayout
-	TimeNs      uint64
-	Cookie      uint64
-	Tail        uint64
-	Offset      uint32
-	Length      uint32
-	SrttUs      uint32
-	Retransmits uint32
-	Tid         uint32
-	FrameLeft   uint32
-	Error       int32
-	Captured    uint16
-	Kind        uint8
-	Direction   uint8
-	Flags       uint8
-	Reserved    [7]uint8
+	_               structs.HostLayout
+	TimeNs          uint64
+	Cookie          uint64
+	Tail            uint64
+	Offset          uint32
+	Length          uint32
+	SrttUs          uint32
+	Retransmits     uint32
+	Tid             uint32
+	FrameLeft       uint32
+	Error           int32
+	Captured        uint16
+	Kind            uint8
+	Direction       uint8
+	Flags           uint8
+	Reserved        [3]uint8
+	Lost            uint32
+	Goroutine       uint64
+	ParentGoroutine uint64
 }
 
 type bpfMessageDirection uint32
@@ -190,6 +200,7 @@ type bpfTlsThread struct {
 const (
 	bpfMapDescriptions         = "descriptions"
 	bpfMapEvents               = "events"
+	bpfMapGoProcesses          = "go_processes"
 	bpfMapLosses               = "losses"
 	bpfMapScratch              = "scratch"
 	bpfMapScratchTaken         = "scratch_taken"
@@ -206,6 +217,7 @@ const (
 	bpfProgHttpTls             = "http_tls"
 	bpfVarFollowTls            = "follow_tls"
 	bpfVarHeadBytes            = "head_bytes"
+	bpfVarKeepGoProcess        = "keep_go_process"
 	bpfVarKeepLossReason       = "keep_loss_reason"
 	bpfVarKeepMessage          = "keep_message"
 	bpfVarKeepMessageDirection = "keep_message_direction"
@@ -214,6 +226,7 @@ const (
 	bpfVarKeepMessageKind      = "keep_message_kind"
 	bpfVarKeepTlsCookie        = "keep_tls_cookie"
 	bpfVarKeepTlsEvent         = "keep_tls_event"
+	bpfVarMessagesLost         = "messages_lost"
 	bpfVarRingIsPerfBuffer     = "ring_is_perf_buffer"
 	bpfVarRingWakeupBytes      = "ring_wakeup_bytes"
 	bpfVarSelfPid              = "self_pid"
@@ -274,6 +287,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Descriptions   *ebpf.MapSpec `ebpf:"descriptions"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
+	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
@@ -291,6 +305,7 @@ type bpfMapSpecs struct {
 type bpfVariableSpecs struct {
 	FollowTls            *ebpf.VariableSpec `ebpf:"follow_tls"`
 	HeadBytes            *ebpf.VariableSpec `ebpf:"head_bytes"`
+	KeepGoProcess        *ebpf.VariableSpec `ebpf:"keep_go_process"`
 	KeepLossReason       *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.VariableSpec `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.VariableSpec `ebpf:"keep_message_direction"`
@@ -299,6 +314,7 @@ type bpfVariableSpecs struct {
 	KeepMessageKind      *ebpf.VariableSpec `ebpf:"keep_message_kind"`
 	KeepTlsCookie        *ebpf.VariableSpec `ebpf:"keep_tls_cookie"`
 	KeepTlsEvent         *ebpf.VariableSpec `ebpf:"keep_tls_event"`
+	MessagesLost         *ebpf.VariableSpec `ebpf:"messages_lost"`
 	RingIsPerfBuffer     *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -326,6 +342,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Descriptions   *ebpf.Map `ebpf:"descriptions"`
 	Events         *ebpf.Map `ebpf:"events"`
+	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
 	Losses         *ebpf.Map `ebpf:"losses"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
 	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
@@ -341,6 +358,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Descriptions,
 		m.Events,
+		m.GoProcesses,
 		m.Losses,
 		m.Scratch,
 		m.ScratchTaken,
@@ -359,6 +377,7 @@ func (m *bpfMaps) Close() error {
 type bpfVariables struct {
 	FollowTls            *ebpf.Variable `ebpf:"follow_tls"`
 	HeadBytes            *ebpf.Variable `ebpf:"head_bytes"`
+	KeepGoProcess        *ebpf.Variable `ebpf:"keep_go_process"`
 	KeepLossReason       *ebpf.Variable `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.Variable `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.Variable `ebpf:"keep_message_direction"`
@@ -367,6 +386,7 @@ type bpfVariables struct {
 	KeepMessageKind      *ebpf.Variable `ebpf:"keep_message_kind"`
 	KeepTlsCookie        *ebpf.Variable `ebpf:"keep_tls_cookie"`
 	KeepTlsEvent         *ebpf.Variable `ebpf:"keep_tls_event"`
+	MessagesLost         *ebpf.Variable `ebpf:"messages_lost"`
 	RingIsPerfBuffer     *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`

@@ -56,9 +56,13 @@ type pairing struct {
 	emit     func(*Exchange) // the exchange is valid during the call
 	// secured is told of connections that carry TLS. It says whether all that one carries will be seen from its beginning.
 	secured func(*message, *messageHead) bool
+	// locate gives an exchange that begins its place in a trace, and schedules says what its process serves requests with.
+	locate    func(*Exchange) identity
+	schedules func(*messageHead) scheduling
 
 	connections map[uint64]*connection
-	clients     map[exchangeKey]struct{} // requests of clients that wait for their responses
+	clients     map[exchangeKey]identity // requests of clients that wait for their responses
+	serving     *serving
 	drops       [dropReasons]uint64
 	joined      uint64 // connections that were first seen with a response, which is not told of
 	request     http1.Request
@@ -81,7 +85,10 @@ func newPairing(
 		emit:           emit,
 		secured:        func(*message, *messageHead) bool { return false },
 		connections:    map[uint64]*connection{},
-		clients:        map[exchangeKey]struct{}{},
+		clients:        map[exchangeKey]identity{},
+		serving:        newServing(maxUnits),
+		locate:         func(*Exchange) identity { return identity{} },
+		schedules:      func(*messageHead) scheduling { return schedulingUnknown },
 	}
 }
 
@@ -322,14 +329,7 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 	case http1.FramingLength:
 		e.RequestBodyBytes = r.ContentLength
 	}
-	key := exchangeKey{e.FlowID, e.RequestOffset}
-	switch {
-	case !selected:
-	case c.role == RoleClient:
-		p.clients[key] = struct{}{}
-	default:
-		_, e.ClientSeen = p.clients[key]
-	}
+	p.enter(&e.Exchange, selected, m, head)
 }
 
 // reuse gives the text of b, which is mostly what it was before.
@@ -369,6 +369,7 @@ func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs u
 	c.pipelines = c.pipelines || len(c.pending) > 1
 	c.answering = true
 	e := &c.pending[0]
+	p.answered(&e.Exchange, m, head)
 	e.ResponseNs = startNs
 	e.Status = r.Status
 	e.GRPCStatus = r.GRPCStatus
@@ -426,10 +427,8 @@ func (p *pairing) complete(c *connection, m *message) {
 	}
 	e.SRTTUs, e.Retransmits = m.SrttUs, m.Retransmits
 	c.answering, c.proved = false, true
+	p.leave(&e.Exchange, m)
 	if e.selected {
-		if c.role == RoleClient {
-			delete(p.clients, exchangeKey{e.FlowID, e.RequestOffset})
-		}
 		p.emit(&e.Exchange)
 	}
 	last := copy(c.pending, c.pending[1:])
@@ -442,7 +441,9 @@ func (p *pairing) complete(c *connection, m *message) {
 
 // forget drops the requests that wait.
 func (p *pairing) forget(c *connection) {
-	p.unlist(c, c.pending)
+	for i := range c.pending {
+		p.leave(&c.pending[i].Exchange, nil)
+	}
 	clear(c.pending)
 	c.pending = c.pending[:0]
 	if cap(c.pending) > keptPending {
@@ -451,18 +452,9 @@ func (p *pairing) forget(c *connection) {
 	c.answering = false
 }
 
-// unlist takes exchanges of a client off those that a server may look for.
-func (p *pairing) unlist(c *connection, pending []pendingExchange) {
-	if c.role != RoleClient {
-		return
-	}
-	for i := range pending {
-		delete(p.clients, exchangeKey{pending[i].FlowID, pending[i].RequestOffset})
-	}
-}
-
 // sweep forgets connections of which nothing was heard for long: their end was lost.
 func (p *pairing) sweep(nowNs uint64) {
+	p.serving.sweep(nowNs)
 	for cookie, c := range p.connections {
 		if c.multiplexed != nil {
 			if c.multiplexed.sweep(nowNs) {

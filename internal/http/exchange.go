@@ -62,6 +62,11 @@ type Exchange struct {
 	// ClientSeen says that this receiver also reports the client's end of the same exchange (for a server's).
 	ClientSeen bool
 
+	// id is its place in a trace, since it began, and origin that of the exchange that it comes from: for a client, the one
+	// that its process serves; for a server, that of the client. Zero: it is not known.
+	id, origin identity
+	service    service // who serves it, or waits for it
+
 	// Of the connection when the exchange ended; SRTTUs is 0 where the kernel has no sample.
 	SRTTUs      uint32 // microseconds
 	Retransmits uint32 // of the whole connection, this end

@@ -95,6 +95,7 @@ type Probe struct {
 	reader      *ring.Reader
 	attachments []*kernel.Attachment
 	secure      *secure // nil: nothing is followed that is encrypted
+	runtimes    *runtimes
 	traces      *signal.Handoff[ptrace.Traces]
 	metrics     *signal.Handoff[pmetric.Metrics]
 	stop        chan context.Context // the one of Shutdown
@@ -123,6 +124,8 @@ type counters struct {
 	spansDropped       atomic.Uint64
 	series, overflowed atomic.Uint64
 	joined             atomic.Uint64
+	parents            atomic.Uint64 // that were found for clients
+	units, unlisted    atomic.Uint64
 	connections        atomic.Uint64
 	drops              [dropReasons]atomic.Uint64
 }
@@ -184,6 +187,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		p.instrumented = newInstrumented()
 	}
 	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
+	p.pairing.locate, p.pairing.schedules = p.locate, p.schedules
 	p.pairing.secured = func(m *message, head *messageHead) bool { return p.secure.notice(m, head, time.Now()) }
 	return p, nil
 }
@@ -272,6 +276,13 @@ func (p *Probe) attach() error {
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
+	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], p.logger)
+	if err != nil {
+		return fmt.Errorf("look for programs of Go: %w", err)
+	}
+	p.loaded.Lock()
+	p.runtimes = runtimes
+	p.loaded.Unlock()
 	if p.config.TLS == (TLSConfig{}) {
 		return nil
 	}
@@ -291,6 +302,8 @@ func (p *Probe) release() error {
 	defer p.loaded.Unlock()
 	errs := []error{p.secure.close()}
 	p.secure = nil
+	p.runtimes.close()
+	p.runtimes = nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -384,6 +397,18 @@ func (p *Probe) owner(head *messageHead, role Role) (*workload.Workload, bool) {
 	return owner, p.selector.Match(owner, servicePort) && !p.instrumented.knows(owner)
 }
 
+// locate gives an exchange that begins its place in a trace.
+func (p *Probe) locate(e *Exchange) identity {
+	id := p.identifier.identify(e)
+	id.threshold = max(id.threshold, p.sampler.thresholdFor(e))
+	return id
+}
+
+// schedules says what a process serves requests with.
+func (p *Probe) schedules(head *messageHead) scheduling {
+	return p.runtimes.schedules(head.processKey())
+}
+
 // tell makes a span and counts of an exchange.
 func (p *Probe) tell(e *Exchange) {
 	if p.instrumented.note(e) {
@@ -395,7 +420,7 @@ func (p *Probe) tell(e *Exchange) {
 	} else {
 		p.counters.client.Add(1)
 	}
-	id := p.identifier.identify(e)
+	id := e.id
 	p.sampler.keep(e, &id)
 	id.sampled = id.sampled && p.sinks.Traces != nil // an exemplar points to a span that somebody gets
 	route := p.routes.route(e)
@@ -446,6 +471,9 @@ func (p *Probe) publish() {
 	p.counters.overflowed.Store(p.aggregation.overflowed)
 	p.counters.unsampled.Store(p.sampler.unsampled)
 	p.counters.joined.Store(p.pairing.joined)
+	p.counters.parents.Store(p.pairing.serving.told)
+	p.counters.units.Store(uint64(len(p.pairing.serving.units)))
+	p.counters.unlisted.Store(p.pairing.serving.full)
 	for reason, count := range p.pairing.drops {
 		p.counters.drops[reason].Store(count)
 	}
@@ -464,6 +492,7 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Kind: "server_exchange", Count: p.counters.server.Load()},
 			{Probe: ProbeName, Kind: "client_exchange", Count: p.counters.client.Load()},
 			{Probe: ProbeName, Kind: "joined_midway", Count: p.counters.joined.Load()},
+			{Probe: ProbeName, Kind: "parent_found", Count: p.counters.parents.Load()},
 			{Probe: ProbeName, Kind: "trace_export", Count: p.counters.exports.Load()},
 			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
 			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},
@@ -471,9 +500,11 @@ func (p *Probe) Stats() kernel.Stats {
 		Losses: []kernel.LossCount{
 			{Probe: ProbeName, Reason: "undecodable", Count: p.counters.undecoded.Load()},
 			{Probe: ProbeName, Reason: "consumer_blocked", Count: p.counters.spansDropped.Load()},
+			{Probe: ProbeName, Reason: "serving_table_full", Count: p.counters.unlisted.Load()},
 		},
 		Maps: []kernel.MapUsage{
 			{Probe: ProbeName, Map: "connections", Entries: p.counters.connections.Load(), Capacity: uint64(p.config.MaxConnections)},
+			{Probe: ProbeName, Map: "serving", Entries: p.counters.units.Load(), Capacity: maxUnits},
 			{Probe: ProbeName, Map: "series", Entries: p.counters.series.Load(), Capacity: uint64(p.config.MaxSeries)},
 		},
 	}
@@ -488,6 +519,9 @@ func (p *Probe) Stats() kernel.Stats {
 	if p.collection == nil {
 		return stats
 	}
+	stats.Losses = append(stats.Losses, kernel.LossCount{
+		Probe: ProbeName, Reason: "runtime_lookup_skipped", Count: p.runtimes.skippedCount(),
+	})
 	secured := p.secure.stats()
 	stats.Events = append(stats.Events, secured.Events...)
 	stats.Losses = append(stats.Losses, secured.Losses...)

@@ -108,10 +108,11 @@ func thresholdOf(ratio float64) uint64 {
 }
 
 // keep decides whether an exchange is reported as a span, notes it in its identity, and counts it if it is not. What
-// the application's own tracing did not sample is never kept; what it did sample is thinned out like all else.
+// the application's own tracing did not sample is never kept; what it did sample is thinned out like all else. Nor is what
+// comes from an exchange of this host that is not kept: a trace has no span whose parent is missing.
 func (s *sampler) keep(e *Exchange, id *identity) bool {
 	const low56 = uint64(1)<<56 - 1
-	id.sampled = id.flags&flagSampled != 0 && binary.BigEndian.Uint64(id.trace[8:])&low56 >= s.thresholdFor(e)
+	id.sampled = id.flags&flagSampled != 0 && binary.BigEndian.Uint64(id.trace[8:])&low56 >= max(id.threshold, s.thresholdFor(e))
 	if !id.sampled {
 		s.unsampled++
 	}

@@ -179,3 +179,32 @@ func TestSampledRoutesThatAreNone(t *testing.T) {
 		{"/", 0}, {"PURGE /a", 1}, {"/{a}/*", 0.5}, {"a.Service/Method", 0}, {"M-SEARCH /a_b", 0},
 	}))
 }
+
+func TestATraceIsKeptFromItsBeginning(t *testing.T) {
+	s, err := newSampler(Sampling{Ratio: 1, Routes: []SampledRoute{{Route: "/rare", Ratio: 0.25}, {Route: "/never", Ratio: 0}}})
+	require.NoError(t, err)
+	i := noRandomness(t)
+	kept := 0
+	for flow := range uint64(1000) {
+		place := func(e *Exchange) identity {
+			id := i.identify(e)
+			id.threshold = max(id.threshold, s.thresholdFor(e))
+			return id
+		}
+		server := &Exchange{Role: RoleServer, FlowID: 2*flow + 1, Target: "/rare"}
+		server.id = place(server)
+		client := &Exchange{Role: RoleClient, FlowID: 2*flow + 2, Target: "/often", origin: server.id}
+		client.id = place(client)
+		never := &Exchange{Role: RoleClient, FlowID: 2*flow + 2, Target: "/never", origin: server.id}
+		never.id = place(never)
+		next := &Exchange{Role: RoleServer, FlowID: client.FlowID, Target: "/often", origin: client.id}
+		next.id = place(next)
+		if s.keep(server, &server.id) {
+			kept++
+		}
+		assert.Equal(t, server.id.sampled, s.keep(client, &client.id))
+		assert.Equal(t, server.id.sampled, s.keep(next, &next.id))
+		assert.False(t, s.keep(never, &never.id))
+	}
+	assert.InDelta(t, 250, kept, 50)
+}

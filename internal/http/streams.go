@@ -174,6 +174,7 @@ func (s *streams) fail() {
 func (s *streams) adopt(e *pendingExchange) {
 	o := s.add(1)
 	o.Exchange, o.selected = e.Exchange, e.selected
+	e.service = service{}
 	o.GRPCStatus = -1
 	o.request, o.response = body{ended: true, promised: -1}, body{promised: -1}
 	o.measured = true
@@ -247,9 +248,7 @@ func (s *streams) add(id uint32) *openStream {
 // remove takes a stream off.
 func (s *streams) remove(id uint32) {
 	o := s.open[id]
-	if o.Role == RoleClient {
-		delete(s.pairing.clients, exchangeKey{o.FlowID, o.RequestOffset})
-	}
+	s.pairing.leave(&o.Exchange, nil)
 	delete(s.open, id)
 	*o = openStream{}
 	if len(s.unused) < keptPending {
@@ -273,6 +272,7 @@ func (s *streams) complete(id uint32, endNs uint64) {
 	}
 	// Responses to HEAD, and those without a change, promise a body that they do not have (RFC 9110 section 8.6).
 	o.ResponseBodyBytes = o.response.size(o.Method != "" && o.Method != "HEAD" && o.Status != 0 && o.Status != 304)
+	s.pairing.leave(&o.Exchange, s.message)
 	if o.selected {
 		s.pairing.emit(&o.Exchange)
 	}
@@ -409,14 +409,7 @@ func (s *side) begin(headers *http2.Headers) {
 		// What came of the response before is missed.
 		o.response.bytes, o.response.doubt = -1, true
 	}
-	key := exchangeKey{o.FlowID, o.RequestOffset}
-	switch {
-	case !selected:
-	case s.role == RoleClient:
-		p.clients[key] = struct{}{}
-	default:
-		_, o.ClientSeen = p.clients[key]
-	}
+	p.enter(&o.Exchange, selected, s.message, s.head)
 	if s.goneAway != "" && id > s.lastProcessed {
 		o.ErrorType = s.goneAway // it was on its way already
 		s.complete(id, headers.EndNs)
@@ -473,6 +466,7 @@ func (s *side) answer(headers *http2.Headers) {
 	if interim {
 		return
 	}
+	s.pairing.answered(&o.Exchange, s.message, s.head)
 	switch {
 	case status != 0 && o.Status == 0:
 		// What came before, if anything, was interim.

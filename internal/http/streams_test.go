@@ -469,7 +469,7 @@ func TestUpgrade(t *testing.T) {
 	o := newStreamObserver(requestsOf(RoleClient))
 	o.seen.streams = newStreams(o.seen.pairing, RoleClient)
 	key := exchangeKey{9, 4}
-	o.seen.pairing.clients[key] = struct{}{}
+	o.seen.pairing.clients[key] = identity{}
 	o.seen.streams.adopt(&pendingExchange{selected: true, Exchange: Exchange{
 		Role: RoleClient, Method: "GET", Target: "/up", MinorVersion: 1, StartNs: 1, FlowID: 9, RequestOffset: 4,
 	}})

@@ -227,6 +227,8 @@ type identity struct {
 	parent pcommon.SpanID // zero: none
 	flags  uint8          // of W3C Trace Context
 	state  string         // tracestate
+	// threshold is below which no trace is kept for what comes from here: see sampler.
+	threshold uint64
 	// sampled says that the span is reported. Until a sampler has decided, it says what the flags say.
 	sampled bool
 }
@@ -239,11 +241,12 @@ type identifier struct {
 
 // identify tells the place of an exchange in a trace.
 //
-// An application that propagates a trace context decides trace, parent, flags and state. Without, trace and span id
-// are derived from what names the exchange on both of its ends: these then agree on the trace, also on two hosts, with
-// nothing sent, and a server knows the span of its client. What is not known on both ends is random.
+// An application that propagates a trace context decides trace, parent, flags and state. Without, it is the exchange that
+// this one comes from, if that is known. Else the trace is derived from what names the exchange on both of its ends: these
+// then agree on the trace, also on two hosts, with nothing sent, and a server knows the span of its client. So is the
+// span id, in any case. What is not known on both ends is random.
 func (i *identifier) identify(e *Exchange) identity {
-	id := identity{flags: flagSampled}
+	id := identity{flags: flagSampled, threshold: e.origin.threshold}
 	own, named := purposeServerSpan, e.FlowID != 0
 	if e.Role == RoleClient {
 		own = purposeClientSpan
@@ -261,6 +264,11 @@ func (i *identifier) identify(e *Exchange) identity {
 	switch {
 	case ok && !context.trace.IsEmpty():
 		id.trace, id.parent = context.trace, context.parent
+	case !e.origin.trace.IsEmpty():
+		id.trace, id.parent, id.state = e.origin.trace, e.origin.span, e.origin.state
+		if !ok {
+			id.flags = e.origin.flags
+		}
 	case named:
 		// Two halves from two purposes: that one of them collides says nothing of the other.
 		putUint64(id.trace[:8], derive(e.FlowID, e.RequestOffset, purposeTraceHigh))

@@ -492,3 +492,34 @@ func BenchmarkIdentify(b *testing.B) {
 		})
 	}
 }
+
+func TestAnExchangeIsInTheTraceOfItsOrigin(t *testing.T) {
+	i := noRandomness(t)
+	served := i.identify(&Exchange{Role: RoleServer, FlowID: 1, TraceParent: exampleTraceParent, TraceState: "vendor=1"})
+	served.threshold = 77
+	client := &Exchange{Role: RoleClient, FlowID: 2, RequestOffset: 5, origin: served}
+	sent := i.identify(client)
+	assert.Equal(t, exampleTrace, sent.trace.String())
+	assert.Equal(t, served.span, sent.parent)
+	assert.Equal(t, "vendor=1", sent.state)
+	assert.EqualValues(t, flagSampled, sent.flags)
+	assert.EqualValues(t, 77, sent.threshold)
+	assert.Equal(t, i.identify(&Exchange{Role: RoleClient, FlowID: 2, RequestOffset: 5}).span, sent.span, "as without")
+
+	received := i.identify(&Exchange{Role: RoleServer, FlowID: 2, RequestOffset: 5, ClientSeen: true, origin: sent})
+	assert.Equal(t, sent.trace, received.trace)
+	assert.Equal(t, sent.span, received.parent)
+
+	// What the application says of itself comes first.
+	client.TraceParent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+	sent = i.identify(client)
+	assert.Equal(t, "0af7651916cd43dd8448eb211c80319c", sent.trace.String())
+	assert.Equal(t, "b7ad6b7169203331", sent.parent.String())
+	assert.Zero(t, sent.flags)
+
+	// So does that it is not sampled, where that is all that it says.
+	i.propagators.b3 = true
+	sent = i.identify(&Exchange{Role: RoleClient, FlowID: 2, B3: "0", origin: served})
+	assert.Equal(t, served.trace, sent.trace)
+	assert.Zero(t, sent.flags)
+}

@@ -47,7 +47,12 @@ struct message {
 	__u8 kind;
 	__u8 direction;
 	__u8 flags;
-	__u8 reserved[7];
+	__u8 reserved[3];
+	__u32 lost; /* how many messages found no room so far, of all connections */
+	/* Where a head or frames are moved by a program of Go, whose threads say nothing: 0 where they are not known.
+	 */
+	__u64 goroutine;
+	__u64 parent_goroutine; /* the one that started it */
 };
 
 /* Whose the bytes are, and on which connection. User space remembers it until it is told anew. */

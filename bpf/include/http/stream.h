@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
+#include "http/goroutine.h"
 #include "http/message.h"
 #include "ring.h"
 #include "tcp.h"
@@ -22,6 +23,9 @@ enum http_protocol {
 	PROTOCOL_HTTP2,
 	PROTOCOL_TLS, /* of a socket: what it carries in plain is told of by the library */
 };
+
+/* How many messages found no room: what went between two others may be one of them. */
+__u32 messages_lost = 0;
 
 /* One direction of a connection of HTTP/2: see frames.h. */
 struct frame_stream {
@@ -126,6 +130,17 @@ static __always_inline void begin_message(struct message *message, __u8 directio
 	message->time_ns = bpf_ktime_get_ns();
 	message->tid = bpf_get_current_pid_tgid();
 	message->direction = direction;
+	message->lost = messages_lost;
+}
+
+/* Sends a message, and remembers if it could not. */
+static __always_inline long send_message(void *ctx, void *message, __u64 size)
+{
+	long err = ring_output(ctx, message, size);
+
+	if (err)
+		__sync_fetch_and_add(&messages_lost, 1);
+	return err;
 }
 
 static __always_inline void describe_socket(struct message *message, struct tcp_sock *tcp)
@@ -173,7 +188,7 @@ static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct htt
 	head->local_sequence = socket->first_sequence[MESSAGE_SENT];
 	head->remote_sequence = socket->first_sequence[MESSAGE_RECEIVED];
 	head->unused[0] = head->unused[1] = 0;
-	if (ring_output(ctx, described, sizeof(*described)))
+	if (send_message(ctx, described, sizeof(*described)))
 		return;
 	socket->described_pid = task->tgid;
 	socket->described_ns = call->message.time_ns;
@@ -190,7 +205,7 @@ static __always_inline void report_place(struct call *call, __u32 offset, __u32 
 	message.tail = tail;
 	if (unreadable)
 		message.error = -EFAULT;
-	ring_output(NULL, &message, sizeof(message));
+	send_message(NULL, &message, sizeof(message));
 }
 
 /* Sends a message with what was captured. */
@@ -198,7 +213,7 @@ static __always_inline void report_captured(struct captured_message *captured)
 {
 	__u32 have = captured->message.captured & (2 * MAX_HEAD_BYTES - 1);
 
-	ring_output(NULL, captured, sizeof(captured->message) + have);
+	send_message(NULL, captured, sizeof(captured->message) + have);
 }
 
 #endif

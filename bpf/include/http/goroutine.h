@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
+/*
+ * Which goroutine makes a system call: in programs of Go, it moves from thread to thread.
+ *
+ * Go keeps the address of the current goroutine (struct g of runtime/runtime2.go) in a register, also in a system call:
+ * r14 on amd64, r28 on arm64. Where its fields are depends on the version of Go, which user space looks up.
+ */
+#ifndef EBPFRECEIVER_HTTP_GOROUTINE_H
+#define EBPFRECEIVER_HTTP_GOROUTINE_H
+
+#include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "http/message.h"
+#include "syscall.h"
+
+/* A process that is a program of Go. */
+struct go_process {
+	__u64 start_boot_ns; /* task_struct.start_boottime: its pid alone is used again */
+	__u32 goid;	     /* offset of g.goid */
+	__u32 parent_goid;   /* offset of g.parentGoid; 0: this version has none */
+};
+
+const struct go_process *keep_go_process __attribute__((unused));
+
+/* Owner: user space, which adds a process when it has looked into it; the oldest go. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u32); /* thread group id in the initial namespace */
+	__type(value, struct go_process);
+} go_processes SEC(".maps");
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+#if defined(__TARGET_ARCH_x86)
+
+struct pt_regs___goroutine {
+	unsigned long r14;
+	unsigned long sp;
+};
+
+#define goroutine_address(registers) ((registers)->r14)
+#define goroutine_stack(registers)   ((registers)->sp)
+
+#else
+
+struct pt_regs___goroutine {
+	struct user_pt_regs user_regs;
+};
+
+#define goroutine_address(registers) ((registers)->user_regs.regs[28])
+#define goroutine_stack(registers)   ((registers)->user_regs.sp)
+
+#endif
+
+#pragma clang attribute pop
+
+/* Reads the ids of the goroutine that a g is; stack is where the thread's stack is now. */
+static __always_inline void read_goroutine(struct go_process *process, __u64 g, __u64 stack, __u64 *goid,
+					   __u64 *parent_goid)
+{
+	__u64 bounds[2]; /* g.stack: lo, hi */
+
+	/* Code that is not Go's, such as C's, has other things in the register, and runs on another stack. */
+	if (bpf_probe_read_user(&bounds, sizeof(bounds), (const void *)g) || stack <= bounds[0] || stack > bounds[1])
+		return;
+	if (bpf_probe_read_user(goid, sizeof(*goid), (const void *)(g + process->goid)))
+		*goid = 0;
+	if (*goid && process->parent_goid &&
+	    bpf_probe_read_user(parent_goid, sizeof(*parent_goid), (const void *)(g + process->parent_goid)))
+		*parent_goid = 0;
+}
+
+/* The current process, where it is a program of Go that user space knows. */
+static __always_inline struct go_process *current_go_process(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 pid = task->tgid;
+	struct go_process *process = bpf_map_lookup_elem(&go_processes, &pid);
+
+	if (!process || process->start_boot_ns != task->group_leader->start_boottime)
+		return NULL;
+	return process;
+}
+
+static __always_inline void note_goroutine(struct message *message)
+{
+	struct go_process *process = current_go_process();
+	struct pt_regs___goroutine *registers;
+
+	if (!process)
+		return;
+	registers = (struct pt_regs___goroutine *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	read_goroutine(process, goroutine_address(registers), goroutine_stack(registers), &message->goroutine,
+		       &message->parent_goroutine);
+}
+
+#endif
