@@ -186,7 +186,7 @@ func makeRequest(client *http.Client, random *rand.Rand, number int) (record mix
 	statuses := []int{200, 200, 200, 200, 201, 204, 302, 304, 400, 404, 500, 503}
 	record = mixedRecord{Method: methods[random.IntN(len(methods))], Path: "/mixed/" + strconv.Itoa(number)}
 	status, size, chunked := statuses[random.IntN(len(statuses))], mixedSize(random), random.IntN(3) == 0
-	sends := record.Method == "POST" || record.Method == "PUT" || record.Method == "PATCH"
+	sends := record.Method == http.MethodPost || record.Method == http.MethodPut || record.Method == http.MethodPatch
 	sent := 0
 	if sends {
 		sent = mixedSize(random)

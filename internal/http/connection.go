@@ -107,6 +107,7 @@ type connection struct {
 	proved      bool      // an exchange was seen, so the role is right
 	fresh       bool      // its first request was seen, so responses begin with the stream
 	tunnel      bool      // it carries HTTP no more
+	upgraded    bool      // it goes on in HTTP/2, with the response to what is pending
 	secure      bool      // what it carries is in TLS, and has offsets of its own
 	whole       bool      // all that it carries in TLS is seen from its beginning
 	streams     [2]stream // by direction
@@ -344,7 +345,7 @@ func reuse(before string, b []byte) string {
 func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs uint64) {
 	r := &p.response
 	if r.Status == 101 {
-		c.tunnel = true
+		c.tunnel, c.upgraded = true, r.UpgradeHTTP2
 	} else if r.Status < 200 {
 		return // an interim response: the final one comes
 	}
@@ -409,6 +410,9 @@ func (p *pairing) finish(c *connection, s *stream, at uint32, atNs uint64, m *me
 		return
 	}
 	c.pending[0].EndNs = atNs
+	if c.upgraded {
+		return // the response comes in HTTP/2
+	}
 	p.complete(c, m)
 	if gapped && len(c.pending) > 0 {
 		p.suspected(c)

@@ -11,6 +11,10 @@ func (p *pairing) end(c *connection, m *message) {
 		p.endRequests(c, m)
 		p.endResponses(c, m)
 	}
+	if c.upgraded && len(c.pending) == 1 {
+		c.answering = false
+		c.pending[0].Status, c.pending[0].ResponseNs = 0, 0 // that was an interim response
+	}
 	for len(c.pending) > 0 {
 		e := &c.pending[0]
 		e.EndNs = m.TimeNs

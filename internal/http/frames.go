@@ -30,9 +30,13 @@ func (p *pairing) handleFrames(c *connection, m *message, head *messageHead, dat
 		}
 	}
 	if c.multiplexed == nil {
+		c.multiplexed = newStreams(p, role)
+		if c.upgraded && len(c.pending) == 1 {
+			c.multiplexed.adopt(&c.pending[0])
+			c.pending = nil
+		}
 		p.loseRequests(c, dropGap, uint32(len(c.pending))) // what was asked in HTTP/1 is not answered any more
 		p.forget(c)
-		c.multiplexed = newStreams(p, role)
 	}
 	c.multiplexed.handle(m, &c.described, &call)
 }

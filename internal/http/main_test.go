@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/h2c"
 )
 
 // programVariable makes the test binary a program that the probe observes: it does not observe its own process.
@@ -31,6 +33,8 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "serve":
 		exit(serveMain(os.Args[1], os.Args[2], os.Getenv(certificateVariable)))
+	case "serve upgraded":
+		exit(serveUpgradedMain())
 	case "fetch":
 		exit(fetchMain())
 	case "serve gRPC":
@@ -139,6 +143,22 @@ func serveMain(network, address, certificate string) error {
 		return server.ServeTLS(listener, certificate, certificate)
 	}
 	return server.Serve(listener)
+}
+
+// serveUpgradedMain is a server that goes on in HTTP/2 where a request in HTTP/1 asks for it.
+func serveUpgradedMain() error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	var out records
+	out.say(record{Port: listener.Addr().(*net.TCPAddr).Port})
+	answer := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "20000")
+		_, _ = w.Write(make([]byte, 20_000))
+	})
+	//nolint:staticcheck // what replaces it does not upgrade
+	return http.Serve(listener, h2c.NewHandler(answer, &http2.Server{}))
 }
 
 // plan is what a client is to do.

@@ -174,6 +174,7 @@ func (s *streams) fail() {
 func (s *streams) adopt(e *pendingExchange) {
 	o := s.add(1)
 	o.Exchange, o.selected = e.Exchange, e.selected
+	o.Status, o.ResponseNs = 0, 0 // status 101 is an interim response
 	e.service = service{}
 	o.GRPCStatus = -1
 	o.request, o.response = body{ended: true, promised: -1}, body{promised: -1}

@@ -95,6 +95,19 @@ func TestCurlToGoTLS(t *testing.T) {
 	assert.Empty(t, o.losses())
 }
 
+// A request in HTTP/1 that is answered in HTTP/2.
+func TestUpgradeToHTTP2(t *testing.T) {
+	server := start(t, []string{programVariable + "=serve upgraded"}, executable(t))
+	port := server.record(t).Port
+	o := observe(t)
+	told := curl(t, "--http2", at(port, "/upgrade"))
+	require.EqualValues(t, 200, told.Status)
+	client, accepted := o.ends(port, "/upgrade")
+	check(t, client, told, false, false)
+	check(t, accepted, told.other(), false, false)
+	assert.Empty(t, o.losses())
+}
+
 // Servers and clients of several libraries, each with each other.
 func TestTLSLibraries(t *testing.T) {
 	script := filepath.Join("testdata", "programs", "library.js")

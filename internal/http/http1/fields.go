@@ -26,6 +26,7 @@ type fieldLines struct {
 
 	upgrading   bool // an option of Connection
 	hasProtocol bool // there is Upgrade
+	toHTTP2     bool // it says h2c
 }
 
 // next goes to the next field. Without one, result says what the head is.
@@ -105,6 +106,7 @@ func (f *fieldLines) common() bool {
 		f.readConnection()
 	case isName(f.name, "upgrade"):
 		f.hasProtocol = f.hasProtocol || len(f.value) > 0
+		f.toHTTP2 = f.toHTTP2 || isName(f.value, "h2c")
 	default:
 		return false
 	}

@@ -8,6 +8,8 @@ type Response struct {
 	Status int // 0: the status line was cut off before its end could be told
 	// GRPCStatus is the grpc-status among the header fields, as a response of gRPC-Web without messages has it; -1: none.
 	GRPCStatus int
+	// UpgradeHTTP2 says that the connection goes on in HTTP/2, in which the request is answered (h2c, RFC 7540 section 3.2).
+	UpgradeHTTP2 bool
 }
 
 // Parse reads the head that captured starts with. requestMethod is that of the request that is answered: HEAD and
@@ -47,6 +49,7 @@ func (r *Response) parse(captured, requestMethod []byte) Result {
 		return fields.result
 	}
 	r.Bytes = fields.position
+	r.UpgradeHTTP2 = r.Status == 101 && fields.toHTTP2
 	if r.Framing == FramingNone {
 		return Complete
 	}
