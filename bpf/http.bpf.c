@@ -94,56 +94,52 @@ static __always_inline struct http_socket *begin(struct sock *sk, struct tcp_soc
 static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_sock *tcp, struct source *source,
 				       __u8 direction, __u32 sequence, __u32 length, bool ending)
 {
-	struct carrier carrier = {
-		.tcp = tcp,
-		.socket = bpf_sk_storage_get(&sockets, sk, NULL, 0),
-		.scratch = direction,
-	};
-	__u64 first = 0;
-	__u32 offset;
-	__u32 few;
+	struct http_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	struct call call = {};
+	bool tls = false;
+	bool frames = false;
 
-	if (carrier.socket && carrier.socket->protocol == PROTOCOL_HTTP2)
-		return follow_frames(ctx, &carrier, source, direction,
-				     sequence - carrier.socket->first_sequence[direction], length);
-	if (carrier.socket && carrier.socket->protocol == PROTOCOL_TLS) {
-		note_tls(&carrier, direction);
-		describe_tls(ctx, &carrier, direction, sequence - carrier.socket->first_sequence[direction]);
-		return 0;
-	}
-	few = first_bytes(source, length, &first);
-	if (!carrier.socket) {
-		bool tls = looks_like_tls(first, few) && follow_tls;
-		bool frames = few == sizeof(first) && looks_like_headers_frame(first);
-
+	if (!socket || socket->protocol < PROTOCOL_HTTP2)
+		call.few = first_bytes(source, length, &call.first);
+	if (!socket) {
+		tls = follow_tls && looks_like_tls(call.first, call.few);
+		frames = call.few == sizeof(call.first) && looks_like_headers_frame(call.first);
 		if (!tls && !frames &&
-		    (few == sizeof(first) ? !looks_like_head(first) : !few || !may_begin_head(first, few)))
+		    (call.few == sizeof(call.first) ? !looks_like_head(call.first)
+						    : !call.few || !may_begin_head(call.first, call.few)))
 			return 0;
 		if (bpf_get_current_pid_tgid() >> 32 == self_pid)
 			return 0;
-		carrier.socket = begin(sk, tcp);
-		if (!carrier.socket)
+		socket = begin(sk, tcp);
+		if (!socket)
 			return 0;
-		offset = sequence - carrier.socket->first_sequence[direction];
-		if (tls) {
-			carrier.socket->protocol = PROTOCOL_TLS;
-			note_tls(&carrier, direction);
-			describe_tls(ctx, &carrier, direction, offset);
-			return 0;
-		}
-		if (frames) {
-			join_frames(&carrier, direction, offset);
-			return follow_frames(ctx, &carrier, source, direction, offset, length);
-		}
-		carrier.socket->told = sequence - carrier.socket->first_sequence[MESSAGE_SENT];
-		if (direction == MESSAGE_RECEIVED)
-			carrier.socket->told = tcp->write_seq - carrier.socket->first_sequence[MESSAGE_SENT];
+		socket->told = direction == MESSAGE_SENT ? sequence - socket->first_sequence[MESSAGE_SENT]
+							 : next_offset(tcp, socket, MESSAGE_SENT);
 	}
-	offset = sequence - carrier.socket->first_sequence[direction];
-	if (direction == MESSAGE_SENT && (__s32)(offset + length - carrier.socket->told) <= 0)
+	call.offset = sequence - socket->first_sequence[direction];
+	call.length = length;
+	call.ending = ending;
+	call.scratch = direction;
+	call.answers_at = next_offset(tcp, socket, !direction);
+	if (socket->protocol < PROTOCOL_HTTP2 && direction == MESSAGE_SENT &&
+	    (__s32)(call.offset + length - socket->told) <= 0)
 		return 0; /* the same call as before, in a further segment */
-	if (!follow(ctx, &carrier, source, direction, offset, length, ending, first, few))
-		bpf_sk_storage_delete(&sockets, sk);
+	begin_message(&call.message, direction);
+	describe_socket(&call.message, tcp);
+	if (tls)
+		socket->protocol = PROTOCOL_TLS;
+	else if (frames)
+		join_frames(socket, &call);
+	else if (socket->protocol < PROTOCOL_HTTP2 && !recognize(socket, &call)) {
+		if (!socket->prefix_length[MESSAGE_SENT] && !socket->prefix_length[MESSAGE_RECEIVED])
+			bpf_sk_storage_delete(&sockets, sk);
+		return 0;
+	}
+	describe(ctx, tcp, socket, &call);
+	if (socket->protocol == PROTOCOL_TLS)
+		note_tls(&call);
+	else
+		follow(socket, source, &call);
 	return 0;
 }
 
@@ -258,7 +254,6 @@ SEC("tp_btf/tcp_destroy_sock")
 int BPF_PROG(http_end, struct sock *sk)
 {
 	struct http_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	struct carrier carrier = {};
 	struct message message;
 	struct tcp_sock *tcp;
 
@@ -267,11 +262,14 @@ int BPF_PROG(http_end, struct sock *sk)
 	tcp = bpf_skc_to_tcp_sock(sk);
 	if (!tcp)
 		return 0;
-	carrier.socket = socket;
-	carrier.tcp = tcp;
-	fill(&message, &carrier, MESSAGE_END, MESSAGE_RECEIVED, end_of_sent(tcp, socket),
-	     next_offset(&carrier, MESSAGE_RECEIVED));
+	begin_message(&message, MESSAGE_RECEIVED);
+	describe_socket(&message, tcp);
+	message.kind = MESSAGE_END;
+	message.offset = end_of_sent(tcp, socket);
+	message.length = next_offset(tcp, socket, MESSAGE_RECEIVED);
 	message.error = sk->sk_err;
+	if (socket->protocol == PROTOCOL_TLS)
+		untie_tls(message.cookie);
 	send_message(ctx, &message, sizeof(message));
 	return 0;
 }

@@ -16,8 +16,13 @@ import (
 type bpfCapturedMessage struct {
 	_       structs.HostLayout
 	Message bpfMessage
-	Head    bpfMessageHead
 	Data    [8192]uint8
+}
+
+type bpfDescribedConnection struct {
+	_       structs.HostLayout
+	Message bpfMessage
+	Head    bpfMessageHead
 }
 
 type bpfGoProcess struct {
@@ -100,7 +105,6 @@ const (
 type bpfMessageFlag uint32
 
 const (
-	bpfMessageFlagMESSAGE_DESCRIBED bpfMessageFlag = 1
 	bpfMessageFlagMESSAGE_TRUNCATED bpfMessageFlag = 2
 	bpfMessageFlagMESSAGE_BEGINNING bpfMessageFlag = 4
 	bpfMessageFlagMESSAGE_SECURE    bpfMessageFlag = 8
@@ -126,11 +130,11 @@ type bpfMessageHead struct {
 type bpfMessageKind uint32
 
 const (
-	bpfMessageKindMESSAGE_HEAD   bpfMessageKind = 1
-	bpfMessageKindMESSAGE_DATA   bpfMessageKind = 2
-	bpfMessageKindMESSAGE_FRAMES bpfMessageKind = 3
-	bpfMessageKindMESSAGE_TLS    bpfMessageKind = 4
-	bpfMessageKindMESSAGE_END    bpfMessageKind = 5
+	bpfMessageKindMESSAGE_HEAD       bpfMessageKind = 1
+	bpfMessageKindMESSAGE_DATA       bpfMessageKind = 2
+	bpfMessageKindMESSAGE_FRAMES     bpfMessageKind = 3
+	bpfMessageKindMESSAGE_CONNECTION bpfMessageKind = 4
+	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
 )
 
 type bpfTlsConnection struct {
@@ -183,17 +187,18 @@ type bpfTlsThread struct {
 	Carrier       uint64
 	Received      uint64
 	Written       uint64
-	Assumed       uint64
 	WrittenLength uint32
+	Waiting       uint32
 	SrttUs        uint32
 	Retransmits   uint32
-	Reserved      uint32
+	First         [512]uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	bpfMapDescriptions         = "descriptions"
 	bpfMapEvents               = "events"
 	bpfMapGoProcesses          = "go_processes"
 	bpfMapLosses               = "losses"
@@ -201,6 +206,7 @@ const (
 	bpfMapScratchTaken         = "scratch_taken"
 	bpfMapSockets              = "sockets"
 	bpfMapTlsBlank             = "tls_blank"
+	bpfMapTlsCarriers          = "tls_carriers"
 	bpfMapTlsConnections       = "tls_connections"
 	bpfMapTlsThreads           = "tls_threads"
 	bpfMapWalks                = "walks"
@@ -279,6 +285,7 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
+	Descriptions   *ebpf.MapSpec `ebpf:"descriptions"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
 	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
@@ -286,6 +293,7 @@ type bpfMapSpecs struct {
 	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
 	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
 	TlsBlank       *ebpf.MapSpec `ebpf:"tls_blank"`
+	TlsCarriers    *ebpf.MapSpec `ebpf:"tls_carriers"`
 	TlsConnections *ebpf.MapSpec `ebpf:"tls_connections"`
 	TlsThreads     *ebpf.MapSpec `ebpf:"tls_threads"`
 	Walks          *ebpf.MapSpec `ebpf:"walks"`
@@ -332,6 +340,7 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
+	Descriptions   *ebpf.Map `ebpf:"descriptions"`
 	Events         *ebpf.Map `ebpf:"events"`
 	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
 	Losses         *ebpf.Map `ebpf:"losses"`
@@ -339,6 +348,7 @@ type bpfMaps struct {
 	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
 	Sockets        *ebpf.Map `ebpf:"sockets"`
 	TlsBlank       *ebpf.Map `ebpf:"tls_blank"`
+	TlsCarriers    *ebpf.Map `ebpf:"tls_carriers"`
 	TlsConnections *ebpf.Map `ebpf:"tls_connections"`
 	TlsThreads     *ebpf.Map `ebpf:"tls_threads"`
 	Walks          *ebpf.Map `ebpf:"walks"`
@@ -346,6 +356,7 @@ type bpfMaps struct {
 
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
+		m.Descriptions,
 		m.Events,
 		m.GoProcesses,
 		m.Losses,
@@ -353,6 +364,7 @@ func (m *bpfMaps) Close() error {
 		m.ScratchTaken,
 		m.Sockets,
 		m.TlsBlank,
+		m.TlsCarriers,
 		m.TlsConnections,
 		m.TlsThreads,
 		m.Walks,

@@ -176,8 +176,8 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 		}
 		return
 	}
-	if kind == bpfMessageKindMESSAGE_TLS {
-		p.handleTLS(c, m, head)
+	if kind == bpfMessageKindMESSAGE_CONNECTION {
+		p.describe(c, m, head)
 		return
 	}
 	if kind == bpfMessageKindMESSAGE_FRAMES {

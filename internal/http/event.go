@@ -25,8 +25,8 @@ const (
 	messageHeadSize = int(unsafe.Sizeof(messageHead{}))
 )
 
-// decode gives views of a sample, valid as long as the sample is: nothing is copied. head is nil where the message does
-// not describe its connection: then what it said last holds.
+// decode gives views of a sample, valid as long as the sample is: nothing is copied. head is nil unless the message
+// describes its connection.
 func decode(sample []byte) (m *message, head *messageHead, data []byte, err error) {
 	// A perf buffer pads samples, so there may be more.
 	if len(sample) < messageSize {
@@ -38,14 +38,14 @@ func decode(sample []byte) (m *message, head *messageHead, data []byte, err erro
 	m = (*message)(unsafe.Pointer(&sample[0]))
 	rest := sample[messageSize:]
 	want := int(m.Captured)
-	if m.has(bpfMessageFlagMESSAGE_DESCRIBED) {
+	if m.kind() == bpfMessageKindMESSAGE_CONNECTION {
 		want += messageHeadSize
 	}
 	if len(rest) < want {
 		return nil, nil, nil, fmt.Errorf("decode message: the sample has %d bytes, the message should have %d with what follows it",
 			len(sample), messageSize+want)
 	}
-	if m.has(bpfMessageFlagMESSAGE_DESCRIBED) {
+	if m.kind() == bpfMessageKindMESSAGE_CONNECTION {
 		head = (*messageHead)(unsafe.Pointer(&rest[0]))
 		rest = rest[messageHeadSize:]
 	}

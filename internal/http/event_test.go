@@ -24,7 +24,6 @@ func sampleOf(m message, head *messageHead, data []byte) []byte {
 	sample := unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), size)
 	*(*message)(unsafe.Pointer(&sample[0])) = m
 	if head != nil {
-		(*message)(unsafe.Pointer(&sample[0])).Flags |= uint8(bpfMessageFlagMESSAGE_DESCRIBED)
 		*(*messageHead)(unsafe.Pointer(&sample[messageSize])) = *head
 		copy(sample[messageSize+messageHeadSize:], data)
 	}
@@ -33,8 +32,7 @@ func sampleOf(m message, head *messageHead, data []byte) []byte {
 
 func TestDecode(t *testing.T) {
 	want := message{
-		TimeNs: 1, Cookie: 2, Length: 20, Captured: 3, Kind: uint8(bpfMessageKindMESSAGE_HEAD),
-		Flags: uint8(bpfMessageFlagMESSAGE_DESCRIBED),
+		TimeNs: 1, Cookie: 2, Length: 20, Captured: 3, Kind: uint8(bpfMessageKindMESSAGE_CONNECTION),
 	}
 	wantHead := messageHead{Pid: 7, LocalPort: 80}
 	sample := sampleOf(want, &wantHead, []byte("abc"))
@@ -52,7 +50,7 @@ func TestDecode(t *testing.T) {
 	assert.Equal(t, "abc", string(data))
 
 	undescribed := want
-	undescribed.Flags = 0
+	undescribed.Kind = uint8(bpfMessageKindMESSAGE_HEAD)
 	next := append(sampleOf(undescribed, nil, nil), "abc"...)
 	m, head, data, err = decode(next)
 	require.NoError(t, err)
@@ -112,7 +110,7 @@ func TestMessageErrorType(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(sampleOf(message{Length: 9, Captured: 3}, &messageHead{}, []byte("abc")))
+	f.Add(sampleOf(message{Length: 9, Captured: 3, Kind: uint8(bpfMessageKindMESSAGE_CONNECTION)}, &messageHead{}, []byte("abc")))
 	f.Add([]byte{})
 	f.Fuzz(func(_ *testing.T, sample []byte) {
 		m, head, _, err := decode(sample)

@@ -37,17 +37,15 @@ func (p *pairing) handleFrames(c *connection, m *message, head *messageHead, dat
 	c.multiplexed.handle(m, &c.described, &call)
 }
 
-// handleTLS takes note that a connection carries TLS. What it carries in plain comes under the same cookie.
-func (p *pairing) handleTLS(c *connection, m *message, head *messageHead) {
-	if head == nil {
-		return // it was told before
-	}
-	whole := p.secured(m, head)
+// describe takes note of whose a connection is. What it carries in TLS comes under the same cookie.
+func (p *pairing) describe(c *connection, m *message, head *messageHead) {
+	secure := m.has(bpfMessageFlagMESSAGE_SECURE)
+	whole := secure && p.secured(m, head)
 	if c == nil {
 		if c = p.remember(m.Cookie, head); c == nil {
 			return
 		}
-		c.secure, c.whole = true, whole
+		c.secure, c.whole = secure, whole
 	}
 	c.described = *head
 	c.lastNs = m.TimeNs

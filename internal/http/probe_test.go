@@ -400,6 +400,14 @@ func startPython(t *testing.T, arguments ...string) *program {
 	return start(t, nil, append([]string{python(), "-u"}, arguments...)...)
 }
 
+func servePythonTLS(t *testing.T) (*program, int) {
+	t.Helper()
+	require.NotEmpty(t, python(), "there is no python3: apt install python3")
+	server := start(t, []string{certificateVariable + "=" + certificate(t)},
+		python(), "-u", filepath.Join("testdata", "programs", "library.py"), "serve")
+	return server, server.record(t).Port
+}
+
 func servePython(t *testing.T, arguments ...string) (*program, int) {
 	t.Helper()
 	server := startPython(t, arguments...)
@@ -507,8 +515,9 @@ func freePort(t *testing.T) int {
 // nginx is a web server of the test's own, which serves a file and is a proxy.
 type nginx struct {
 	*program
-	port int
-	log  string
+	port       int
+	securePort int // of HTTPS
+	log        string
 }
 
 func startNginx(t *testing.T, upstream int) *nginx {
@@ -519,7 +528,7 @@ func startNginx(t *testing.T, upstream int) *nginx {
 	require.NoError(t, os.WriteFile(filepath.Join(directory, "large"), make([]byte, large), 0o644))
 	require.NoError(t, os.WriteFile(filepath.Join(directory, "small"), make([]byte, 100), 0o644))
 	port := freePort(t)
-	server := &nginx{port: port, log: filepath.Join(directory, "access.log")}
+	server := &nginx{port: port, securePort: freePort(t), log: filepath.Join(directory, "access.log")}
 	config := filepath.Join(directory, "nginx.conf")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
 daemon off;
@@ -543,8 +552,11 @@ http {
 		server 127.0.0.1:%[3]d;
 		keepalive 4;
 	}
+	ssl_certificate %[4]s;
+	ssl_certificate_key %[4]s;
 	server {
 		listen 127.0.0.1:%[2]d;
+		listen 127.0.0.1:%[5]d ssl http2;
 		root %[1]s;
 		location /proxy/ {
 			proxy_pass http://go;
@@ -553,7 +565,7 @@ http {
 		}
 	}
 }
-`, directory, port, upstream), 0o644))
+`, directory, port, upstream, certificate(t), server.securePort), 0o644))
 	server.program = start(t, nil, path, "-p", directory, "-c", config, "-e", "stderr")
 	t.Cleanup(func() {
 		// The master alone can be killed without a trace of its workers.

@@ -95,5 +95,96 @@ func TestCurlToGoTLS(t *testing.T) {
 	assert.Empty(t, o.losses())
 }
 
+// Servers and clients of several libraries, each with each other.
+func TestTLSLibraries(t *testing.T) {
+	script := filepath.Join("testdata", "programs", "library.js")
+	servers := map[string]func(*testing.T) (*program, int){
+		"Go":     serveGoTLS,
+		"Python": servePythonTLS,
+		"node": func(t *testing.T) (*program, int) {
+			server := start(t, []string{certificateVariable + "=" + certificate(t)}, "node", script, "serve")
+			return server, server.record(t).Port
+		},
+	}
+	clients := map[string]func(*testing.T, []string) *program{
+		"Python": func(t *testing.T, urls []string) *program {
+			return startPython(t, append([]string{"library.py", "fetch"}, urls...)...)
+		},
+		"asyncio": func(t *testing.T, urls []string) *program {
+			return startPython(t, append([]string{"library.py", "fetch_async"}, urls...)...)
+		},
+		"node": func(t *testing.T, urls []string) *program {
+			return start(t, nil, append([]string{"node", script, "fetch"}, urls...)...)
+		},
+	}
+	for serverName, serve := range servers {
+		for clientName, fetch := range clients {
+			if clientName == "node" && serverName == "Python" {
+				continue // the one sends chunks, the other does not understand them
+			}
+			t.Run(clientName+" to "+serverName, func(t *testing.T) {
+				server, port := serve(t)
+				o := observe(t)
+				o.attached(server)
+				var urls []string
+				for i, query := range []string{"?size=0", "?size=10", "?size=100000", "?size=7", "?size=3000"} {
+					urls = append(urls, securely(port, fmt.Sprintf("/%d%s", i, query)))
+				}
+				if clientName == "node" {
+					o.attachToNode(script)
+				}
+				told := fetch(t, urls).records(t, len(urls))
+				for path, served := range server.records(t, len(urls)) {
+					requested, accepted := o.secured(port, path)
+					check(t, requested, told[path], true, false)
+					check(t, accepted, served, true, false)
+				}
+				assert.Empty(t, o.losses())
+			})
+		}
+	}
+}
+
+// attachToNode lets the probe see node once: a program that no process runs is not known.
+func (o *observation) attachToNode(script string) {
+	o.t.Helper()
+	waiting := start(o.t, nil, "node", script, "serve")
+	waiting.record(o.t)
+	o.attached(waiting)
+}
+
+func TestCurlToNginxTLS(t *testing.T) {
+	server := startNginx(t, 1)
+	o := observe(t)
+	o.attached(server.program)
+	for _, version := range []string{"--http1.1", "--http2"} {
+		for _, path := range []string{"/large", "/small", "/missing"} {
+			address := securely(server.securePort, path+"?"+version[2:])
+			told := curl(t, "-k", version, address)
+			requests := o.wait(1, ptrace.SpanKindClient, server.securePort, path)
+			assert.Len(t, requests, 1)
+			client, accepted := o.secured(server.securePort, path)
+			check(t, client, told, false, false)
+			check(t, accepted, told.other(), false, false)
+			assert.Equal(t, map[string]string{"--http1.1": "1.1", "--http2": "2"}[version], text(client, attrProtocolVersion))
+			o.forget()
+		}
+	}
+	assert.Empty(t, o.losses())
+}
+
+// other is what the other end of an exchange would say.
+func (r record) other() record {
+	r.Sent, r.Received = r.Received, r.Sent
+	return r
+}
+
+// forget leaves the spans out that were seen so far.
+func (o *observation) forget() {
+	o.mutex.Lock()
+	defer o.mutex.Unlock()
+	o.spans = nil
+}
+
 // scheme is url.scheme of a server, and that in url.full of a client.
 func scheme(span ptrace.Span) string { return text(span, attrScheme) }

@@ -48,6 +48,7 @@ type TCPConfig struct {
 // HTTPConfig configures the HTTP probe.
 type HTTPConfig struct {
 	Enabled             bool           `mapstructure:"enabled"`
+	TLS                 TLSConfig      `mapstructure:"tls"`
 	Routes              RouteConfig    `mapstructure:"routes"`
 	ExcludeInstrumented bool           `mapstructure:"exclude_instrumented"`
 	Propagators         []string       `mapstructure:"propagators"`
@@ -60,6 +61,12 @@ type HTTPConfig struct {
 type RouteConfig struct {
 	Patterns  []string `mapstructure:"patterns"`
 	Unmatched string   `mapstructure:"unmatched"`
+}
+
+// TLSConfig says which encrypted connections are observed.
+type TLSConfig struct {
+	OpenSSL bool `mapstructure:"openssl"`
+	Go      bool `mapstructure:"go"`
 }
 
 // SamplingConfig says which share of the traces has its spans sent.
@@ -120,6 +127,7 @@ func createDefaultConfig() component.Config {
 			SnapshotInterval: 10 * time.Second,
 		},
 		HTTP: HTTPConfig{
+			TLS:                 TLSConfig{OpenSSL: true, Go: true},
 			Routes:              RouteConfig{Unmatched: unmatchedHeuristic},
 			ExcludeInstrumented: true,
 			Propagators:         []string{"tracecontext", "grpc_trace_bin"},

@@ -36,6 +36,7 @@ func TestLoadConfig(t *testing.T) {
 			c.TCP = TCPConfig{Enabled: false, SnapshotInterval: time.Minute, FlowLogs: true}
 			c.HTTP = HTTPConfig{
 				Enabled:     true,
+				TLS:         TLSConfig{},
 				Routes:      RouteConfig{Patterns: []string{"/users/{id}"}, Unmatched: "drop"},
 				Propagators: []string{"b3"},
 				Sampling: SamplingConfig{Ratio: 0.25, Routes: []SamplingRoute{

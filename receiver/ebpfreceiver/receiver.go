@@ -259,6 +259,7 @@ func (r *ebpfReceiver) ringConfig() ring.Config {
 func (r *ebpfReceiver) httpConfig() http.Config {
 	return http.Config{
 		HeadBytes:           r.config.HTTP.HeadBytes,
+		TLS:                 http.TLSConfig{OpenSSL: r.config.HTTP.TLS.OpenSSL, Go: r.config.HTTP.TLS.Go},
 		MaxConnections:      r.config.HTTP.MaxConnections,
 		ExcludeInstrumented: r.config.HTTP.ExcludeInstrumented,
 		RoutePatterns:       r.config.HTTP.Routes.Patterns,

@@ -120,8 +120,10 @@ static __always_inline bool may_be_frame(const __u8 *header)
  * Moves a source to the segment in which a place of the call lies. Returns how many bytes it has from there on; 0:
  * there are none to be read.
  */
-static __always_inline __u64 seek(struct source *source, __u32 position)
+__noinline __u64 seek(struct source *source, __u32 position)
 {
+	if (!source)
+		return 0;
 	for (__u32 segment = 0; segment < MAX_SEGMENTS; segment++) {
 		struct iovec next;
 
@@ -157,7 +159,7 @@ __noinline __u32 read_header(struct source *source, struct frame_stream *frames,
 		part &= 15;
 		if (have > FRAME_HEADER_BYTES || part > FRAME_HEADER_BYTES - have)
 			break;
-		if (bpf_probe_read_user(frames->header + have, part, source->base + (position - source->begin)))
+		if (read_source(source, frames->header + have, part, source->base + (position - source->begin)))
 			break;
 		have += part;
 		position += part;
@@ -185,7 +187,7 @@ __noinline __u32 capture_at(struct source *source, struct captured_message *capt
 		part -= 1;
 		asm volatile("%0 &= %2\n\t%1 &= %2" : "+r"(part), "+r"(at) : "i"(MAX_HEAD_BYTES - 1));
 		part += 1;
-		if (bpf_probe_read_user(captured->data + at, part, source->base + (position - source->begin)))
+		if (read_source(source, captured->data + at, part, source->base + (position - source->begin)))
 			break;
 		took += part;
 		have += part;
@@ -332,12 +334,15 @@ static __always_inline bool find_frame(struct walk *walk, struct frame_stream *f
 	return true;
 }
 
-static __always_inline void report_frames(void *ctx, struct carrier *carrier, struct walker *walker, __u8 direction)
+static __always_inline void report_frames(struct call *call, struct walker *walker)
 {
 	struct frame_stream *frames = walker->frames;
 	struct captured_message *captured = walker->captured;
 
-	fill(&captured->message, carrier, MESSAGE_FRAMES, direction, frames->told, frames->place - frames->told);
+	captured->message = call->message;
+	captured->message.kind = MESSAGE_FRAMES;
+	captured->message.offset = frames->told;
+	captured->message.length = frames->place - frames->told;
 	captured->message.frame_left = frames->told_left;
 	captured->message.captured = walker->walk->have;
 	if (walker->walk->truncated)
@@ -347,83 +352,84 @@ static __always_inline void report_frames(void *ctx, struct carrier *carrier, st
 	frames->begins = false;
 	frames->told = frames->place;
 	frames->told_left = frames->silent ? 0 : frames->left;
-	report_captured(ctx, carrier, captured);
+	report_captured(captured);
 }
 
 /*
  * A call on a connection of HTTP/2. What a process sends is taken as sent at once, though some of it may have to wait:
  * what it does not send now it has to send next.
  */
-static __always_inline int follow_frames(void *ctx, struct carrier *carrier, struct source *source, __u8 direction,
-					 __u32 offset, __u32 length)
+__noinline int follow_frames(struct http_socket *socket, struct source *source, struct call *call)
 {
-	__u32 which = carrier->scratch;
-	struct walker walker = {
-		.walk = bpf_map_lookup_elem(&walks, &which),
-		.frames = &carrier->socket->frames[direction & 1],
-		.captured = bpf_map_lookup_elem(&scratch, &which),
-	};
-	struct frame_stream *frames = walker.frames;
-	struct walk *walk = walker.walk;
-	__s32 ahead = offset - frames->at;
+	struct walker walker = {};
+	struct frame_stream *frames;
+	struct walk *walk;
+	__u32 which;
+	__s32 ahead;
 
-	if (!walk || !walker.captured || (__s32)(ahead + length) <= 0)
+	if (!socket || !source || !call)
+		return 0;
+	which = call->scratch;
+	walker.walk = walk = bpf_map_lookup_elem(&walks, &which);
+	walker.captured = bpf_map_lookup_elem(&scratch, &which);
+	walker.frames = frames = &socket->frames[call->message.direction & 1];
+	if (!walk || !walker.captured)
+		return 0;
+	ahead = call->offset - frames->at;
+	if ((__s32)(ahead + call->length) <= 0)
 		return 0;
 	walk->source = *source;
 	walk->position = 0;
-	walk->length = length;
+	walk->length = call->length;
 	walk->have = 0;
 	walk->truncated = false;
 	walk->ended = false;
 	if (ahead > 0)
-		pass_hole(frames, offset);
+		pass_hole(frames, call->offset);
 	else
 		walk->position = -ahead;
 	if (find_frame(walk, frames))
 		bpf_loop(MAX_FRAMES, walk_next, &walker, 0);
-	frames->at = offset + length;
-	if (walk->position < length)
+	frames->at = call->offset + call->length;
+	if (walk->position < call->length)
 		frames->lost = true;
 	if (walk->have || walk->ended || walk->truncated)
-		report_frames(ctx, carrier, &walker, direction);
+		report_frames(call, &walker);
 	return 0;
 }
 
-/* A client's preface of HTTP/2 begins at the offset; passed of it were moved before this call. */
-static __always_inline void begin_frames(struct carrier *carrier, __u8 direction, __u32 offset, __u32 passed)
+/* A client's preface of HTTP/2 begins with the call, or with the bytes right before it. */
+static __always_inline void begin_frames(struct http_socket *socket, struct call *call)
 {
-	struct http_socket *socket = carrier->socket;
-	struct frame_stream *frames = &socket->frames[direction & 1];
-	struct frame_stream *answers = &socket->frames[!direction];
+	struct frame_stream *frames = &socket->frames[call->message.direction & 1];
+	struct frame_stream *answers = &socket->frames[!call->message.direction];
 
-	socket->protocol = PROTOCOL_HTTP2;
 	__builtin_memset(frames, 0, sizeof(*frames));
 	__builtin_memset(answers, 0, sizeof(*answers));
-	frames->at = offset + passed;
-	frames->left = PREFACE_BYTES - passed;
+	frames->at = call->offset;
+	frames->left = PREFACE_BYTES - call->prefix_length;
 	frames->silent = true;
 	frames->place = PREFACE_BYTES;
 	frames->begins = true;
-	answers->at = next_offset(carrier, !direction);
+	answers->at = call->answers_at;
 	/* A server may have sent its first frame before it has read the client's; or a response of HTTP/1. */
 	answers->lost = answers->at > 1;
 	answers->place = answers->lost ? PREFACE_BYTES : 0;
 }
 
-/* A connection of HTTP/2 that stood before: a HEADERS frame begins at the offset. */
-static __always_inline void join_frames(struct carrier *carrier, __u8 direction, __u32 offset)
+/* A connection of HTTP/2 that stood before: a HEADERS frame begins with the call. */
+static __always_inline void join_frames(struct http_socket *socket, struct call *call)
 {
-	struct http_socket *socket = carrier->socket;
-	struct frame_stream *frames = &socket->frames[direction & 1];
-	struct frame_stream *answers = &socket->frames[!direction];
+	struct frame_stream *frames = &socket->frames[call->message.direction & 1];
+	struct frame_stream *answers = &socket->frames[!call->message.direction];
 
 	socket->protocol = PROTOCOL_HTTP2;
 	__builtin_memset(frames, 0, sizeof(*frames));
 	__builtin_memset(answers, 0, sizeof(*answers));
-	frames->at = offset;
+	frames->at = call->offset;
 	frames->place = PREFACE_BYTES; /* there was more before */
 	leave_gap(frames);
-	answers->at = next_offset(carrier, !direction);
+	answers->at = call->answers_at;
 	answers->place = PREFACE_BYTES;
 	answers->lost = true;
 }

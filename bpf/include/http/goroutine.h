@@ -89,7 +89,7 @@ static __always_inline void note_goroutine(struct message *message)
 	struct go_process *process = current_go_process();
 	struct pt_regs___goroutine *registers;
 
-	if (!process)
+	if (!process || message->goroutine)
 		return;
 	registers = (struct pt_regs___goroutine *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	read_goroutine(process, goroutine_address(registers), goroutine_stack(registers), &message->goroutine,

@@ -18,22 +18,23 @@ const volatile __u32 head_bytes = 512;
  * Sends a call's first bytes, in which a head begins or goes on. Of a call that is not ending, no more is told than
  * what was captured, and that there is more.
  */
-static __always_inline void report_bytes(void *ctx, struct carrier *carrier, struct source *source, __u8 kind,
-					 __u8 direction, __u32 offset, __u32 length, __u32 prefix_length, __u32 limit,
-					 bool ending, __u64 tail)
+static __always_inline void report_bytes(struct http_socket *socket, struct source *source, struct call *call,
+					 __u8 kind, __u32 limit, __u64 tail)
 {
-	struct http_socket *socket = carrier->socket;
-	__u32 which = carrier->scratch;
+	__u8 direction = call->message.direction & 1;
+	__u32 which = call->scratch;
 	struct captured_message *captured = bpf_map_lookup_elem(&scratch, &which);
+	__u32 offset = call->offset - call->prefix_length;
+	__u32 length = call->length + call->prefix_length;
 	__u32 wanted = length < limit ? length : limit;
 	__u32 have = 0;
 	__u32 end;
 
 	if (!captured)
 		return;
-	if (prefix_length) {
+	if (call->prefix_length) {
 		*(__u64 *)captured->data = socket->prefix[direction];
-		have = prefix_length;
+		have = call->prefix_length & 7;
 	}
 	have = capture(source, captured, have, wanted);
 	asm volatile("%0 &= %1"
@@ -44,99 +45,106 @@ static __always_inline void report_bytes(void *ctx, struct carrier *carrier, str
 	socket->capture_left[direction] = 0;
 	end = (have - 4) & (MAX_HEAD_BYTES - 1);
 	if (have < length) {
-		if (!ending)
+		if (!call->ending)
 			length = have + 1;
 	} else if (have < limit && !(have >= 4 && *(__u32 *)(captured->data + end) == WORD('\r', '\n', '\r', '\n'))) {
 		socket->capture_left[direction] = limit - have;
 	}
 	if (direction == MESSAGE_SENT)
 		socket->told = offset + length;
-	fill(&captured->message, carrier, kind, direction, offset, length);
+	captured->message = call->message;
+	captured->message.kind = kind;
+	captured->message.offset = offset;
+	captured->message.length = length;
 	captured->message.tail = tail;
 	captured->message.captured = have;
-	report_captured(ctx, carrier, captured);
+	report_captured(captured);
 }
 
 /*
- * Whether a head begins with this call, or with up to seven bytes of the calls right before it. These are prefix_length
- * then, and also where all of it together may still become a head. few are the first bytes of the call, all of it where
- * they are fewer than eight; begun has them, and then the first ones of the head.
+ * Finds whether a head begins with this call, or with up to seven bytes of the calls right before it: these are
+ * prefix_length then, and also where all of it together may still become a head. Says whether the socket carries HTTP.
  */
-static __always_inline bool begins_head(struct http_socket *socket, __u8 direction, __u32 offset, __u64 *begun,
-					__u32 few, __u32 *prefix_length)
+static __always_inline bool recognize(struct http_socket *socket, struct call *call)
 {
-	__u64 first = *begun;
+	__u8 direction = call->message.direction & 1;
 	__u32 kept = socket->prefix_length[direction] & 7;
+	__u32 offset = call->offset;
+	__u64 first = call->first;
+	__u32 few = call->few;
 
+	call->head = false;
+	call->prefix_length = 0;
 	socket->prefix_length[direction] = 0;
 	if (kept && few && socket->prefix_end[direction] == offset) {
 		__u64 whole = socket->prefix[direction] | first << kept * 8;
 
 		if (kept + few >= sizeof(whole)) {
 			if (looks_like_head(whole)) {
-				*begun = whole;
-				*prefix_length = kept;
-				return true;
+				call->first = whole;
+				call->prefix_length = kept;
+				call->head = true;
 			}
 		} else if (may_begin_head(whole, kept + few)) {
-			*prefix_length = kept;
+			call->prefix_length = kept;
 			first = whole;
 			offset -= kept;
 			few += kept;
 		}
 	}
-	if (few == sizeof(first) && looks_like_head(first))
-		return true;
-	if (few && few < sizeof(first) && may_begin_head(first, few)) {
+	if (!call->head && few == sizeof(first) && looks_like_head(first))
+		call->head = true;
+	if (!call->head && few && few < sizeof(first) && may_begin_head(first, few)) {
 		socket->prefix[direction] = first;
 		socket->prefix_length[direction] = few;
 		socket->prefix_end[direction] = offset + few;
 	}
-	return false;
+	if (call->head)
+		socket->protocol = looks_like_preface(call->first) ? PROTOCOL_HTTP2 : PROTOCOL_HTTP1;
+	else if (!socket->protocol && direction == MESSAGE_SENT)
+		socket->told = call->offset + call->length;
+	return socket->protocol != PROTOCOL_UNKNOWN;
 }
 
-/* A call of HTTP/1, or one in which a connection of HTTP begins. Says false if it is not worth remembering. */
-static __always_inline bool follow(void *ctx, struct carrier *carrier, struct source *source, __u8 direction,
-				   __u32 offset, __u32 length, bool ending, __u64 first, __u32 few)
+/* A call on a connection of HTTP/1. */
+__noinline int follow_http1(struct http_socket *socket, struct source *source, struct call *call)
 {
-	struct http_socket *socket = carrier->socket;
-	__u32 prefix_length = 0;
-	bool head = false;
+	__u8 direction;
 	__u64 tail = 0;
 
-	if (begins_head(socket, direction, offset, &first, few, &prefix_length)) {
-		if (looks_like_preface(first)) {
-			begin_frames(carrier, direction, offset - prefix_length, prefix_length);
-			follow_frames(ctx, carrier, source, direction, offset, length);
-			return true;
-		}
-		socket->protocol = PROTOCOL_HTTP1;
-		head = true;
-	}
-	if (!socket->protocol) {
-		if (direction == MESSAGE_SENT)
-			socket->told = offset + length;
-		return socket->prefix_length[MESSAGE_SENT] || socket->prefix_length[MESSAGE_RECEIVED];
-	}
-	if (!head && !ending && !socket->capture_left[direction])
-		return true;
+	if (!socket || !source || !call)
+		return 0;
+	direction = call->message.direction & 1;
+	if (!call->head && !call->ending && !socket->capture_left[direction])
+		return 0;
 	if (direction == MESSAGE_SENT) {
-		if (offset != socket->told) /* these went with segments that were not told of one by one */
-			report_place(ctx, carrier, direction, socket->told, offset - socket->told, 0, false);
-		socket->told = offset + length;
+		if (call->offset != socket->told) /* these went with segments that were not told of one by one */
+			report_place(call, socket->told, call->offset - socket->told, 0, false);
+		socket->told = call->offset + call->length;
 	}
-	if (ending)
-		tail = direction == MESSAGE_SENT ? tail_sent(source, length) : tail_received(source, length);
-	if (head)
-		report_bytes(ctx, carrier, source, MESSAGE_HEAD, direction, offset - prefix_length,
-			     length + prefix_length, prefix_length, head_bytes, ending, tail);
+	if (call->ending)
+		tail = direction == MESSAGE_SENT ? tail_sent(source, call->length)
+						 : tail_received(source, call->length);
+	if (call->head)
+		report_bytes(socket, source, call, MESSAGE_HEAD, head_bytes, tail);
 	else if (socket->capture_left[direction])
-		report_bytes(ctx, carrier, source, MESSAGE_DATA, direction, offset - prefix_length,
-			     length + prefix_length, prefix_length, socket->capture_left[direction], ending, tail);
+		report_bytes(socket, source, call, MESSAGE_DATA, socket->capture_left[direction], tail);
 	else
-		report_place(ctx, carrier, direction, offset - prefix_length, length + prefix_length,
-			     prefix_length ? socket->prefix[direction] : tail, !few && source->size);
-	return true;
+		report_place(call, call->offset - call->prefix_length, call->length + call->prefix_length,
+			     call->prefix_length ? socket->prefix[direction] : tail, !call->few && source->size);
+	return 0;
+}
+
+/* A call on a connection that carries HTTP. */
+static __always_inline void follow(struct http_socket *socket, struct source *source, struct call *call)
+{
+	if (socket->protocol == PROTOCOL_HTTP1) {
+		follow_http1(socket, source, call);
+		return;
+	}
+	if (call->head)
+		begin_frames(socket, call);
+	follow_frames(socket, source, call);
 }
 
 #endif

@@ -9,11 +9,11 @@
 #define MAX_HEAD_BYTES 4096 /* a power of two */
 
 enum message_kind {
-	MESSAGE_HEAD = 1, /* looks like the first bytes of a request or response of HTTP/1 */
-	MESSAGE_DATA,	  /* further bytes on a socket that has carried a head */
-	MESSAGE_FRAMES,	  /* of HTTP/2; captured is what frames.h leaves of them */
-	MESSAGE_TLS,	  /* the socket carries TLS */
-	MESSAGE_END,	  /* the socket is freed */
+	MESSAGE_HEAD = 1,   /* looks like the first bytes of a request or response of HTTP/1 */
+	MESSAGE_DATA,	    /* further bytes on a socket that has carried a head */
+	MESSAGE_FRAMES,	    /* of HTTP/2; captured is what frames.h leaves of them */
+	MESSAGE_CONNECTION, /* a message_head follows: whose the messages are that come next on this connection */
+	MESSAGE_END,	    /* the socket is freed */
 };
 
 enum message_direction {
@@ -22,13 +22,13 @@ enum message_direction {
 };
 
 enum message_flag {
-	MESSAGE_DESCRIBED = 1, /* a message_head follows */
 	MESSAGE_TRUNCATED = 2, /* frames: not all that is wanted of this call was captured */
-	MESSAGE_BEGINNING = 4, /* frames: a client's preface comes before them; TLS: it is the first record */
-	MESSAGE_SECURE = 8,    /* TLS has carried it: offset and length are of what was encrypted */
+	MESSAGE_BEGINNING = 4, /* frames: a client's preface comes before them; connection: it begins */
+	MESSAGE_SECURE =
+		8, /* TLS has carried it: offset and length are of what was encrypted; connection: it carries TLS */
 };
 
-/* Bytes that calls moved. Where it is described, a message_head follows; and then what was captured. */
+/* Bytes that calls moved. What was captured of them follows. */
 struct message {
 	__u64 time_ns;
 	__u64 cookie;
@@ -73,15 +73,22 @@ struct message_head {
 
 struct captured_message {
 	struct message message;
-	struct message_head head;
 	__u8 data[2 * MAX_HEAD_BYTES]; /* twice: a bound that the verifier can follow */
 };
 
 _Static_assert(sizeof(struct message) % 8 == 0, "a ring keeps its events aligned to 8 bytes");
-_Static_assert(__builtin_offsetof(struct captured_message, head) == sizeof(struct message), "no padding between them");
-_Static_assert(__builtin_offsetof(struct captured_message, data) ==
-		       sizeof(struct message) + sizeof(struct message_head),
+_Static_assert(__builtin_offsetof(struct captured_message, data) == sizeof(struct message), "no padding between them");
+
+/* How a connection is told of. */
+struct described_connection {
+	struct message message;
+	struct message_head head;
+};
+
+_Static_assert(__builtin_offsetof(struct described_connection, head) == sizeof(struct message),
 	       "no padding between them");
+_Static_assert(sizeof(struct described_connection) == sizeof(struct message) + sizeof(struct message_head),
+	       "no padding");
 
 /* Type information is kept for what a global refers to: these are for the Go bindings alone. */
 const struct message *keep_message __attribute__((unused));

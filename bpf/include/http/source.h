@@ -16,12 +16,24 @@ struct source {
 	__u64 size;
 	const struct iovec *more; /* the segments after it, or NULL */
 	bool more_in_kernel;	  /* the kernel has copied the list of segments */
+	bool copied;		  /* base is a copy of the program's own */
 	__u32 more_count;	  /* of more, where the kernel has copied it */
 
+	/*
+	 * What a function works with that walks over the segments. Here and not in its own variables, because the
+	 * verifier does not follow the values in memory that it was given, and so not each way to each of them.
+	 */
+	__u32 have;
+	__u64 tail;
 	/* For one that is read from front to back: */
 	__u32 index; /* of the segment of more that comes next */
 	__u64 begin; /* the place of base in the call */
 };
+
+static __always_inline long read_source(const struct source *source, void *to, __u32 size, const void *from)
+{
+	return source->copied ? bpf_probe_read_kernel(to, size, from) : bpf_probe_read_user(to, size, from);
+}
 
 /* Reads the entry of source->more at an index. */
 static __always_inline bool read_segment(struct source *source, __u32 index, struct iovec *segment)
@@ -42,37 +54,37 @@ __noinline __u32 first_bytes(struct source *source, __u32 length, __u64 *first)
 {
 	__u32 wanted = length < sizeof(*first) ? length : sizeof(*first);
 	const void *base;
-	__u64 whole = 0;
 	__u64 size;
-	__u32 have = 0;
 
 	if (!source || !first)
 		return 0;
 	base = source->base;
 	size = source->size;
 	if (wanted == sizeof(*first) && size >= sizeof(*first))
-		return bpf_probe_read_user(first, sizeof(*first), base) ? 0 : sizeof(*first);
+		return read_source(source, first, sizeof(*first), base) ? 0 : sizeof(*first);
+	*first = 0;
+	source->have = 0;
 	for (__u32 segment = 0; segment < MAX_SEGMENTS; segment++) {
+		__u32 have = source->have & 7;
 		__u32 part = (wanted - have < size ? wanted - have : size) & 7;
 		struct iovec next;
 
 		if (part) {
 			__u64 bytes = 0;
 
-			if (bpf_probe_read_user(&bytes, part, base))
+			if (read_source(source, &bytes, part, base))
 				return 0;
-			whole |= bytes << (have & 7) * 8;
-			have += part;
+			*first |= bytes << have * 8;
+			source->have += part;
 		}
-		if (have >= wanted || !source->more)
+		if (source->have >= wanted || !source->more)
 			break;
 		if (!read_segment(source, segment, &next))
 			break;
 		base = next.iov_base;
 		size = next.iov_len;
 	}
-	*first = whole;
-	return have == wanted ? have : 0;
+	return source->have == wanted ? wanted : 0;
 }
 
 /* Copies the first bytes of a call: up to length of them, after those that are there already. Returns where they end.
@@ -98,7 +110,7 @@ __noinline __u32 capture(struct source *source, struct captured_message *capture
 			part -= 1;
 			asm volatile("%0 &= %2\n\t%1 &= %2" : "+r"(part), "+r"(at) : "i"(MAX_HEAD_BYTES - 1));
 			part += 1;
-			if (bpf_probe_read_user(captured->data + at, part, base))
+			if (read_source(source, captured->data + at, part, base))
 				break;
 			have += part;
 		}
@@ -112,22 +124,22 @@ __noinline __u32 capture(struct source *source, struct captured_message *capture
 	return have;
 }
 
-/* Appends bytes to a tail: the last eight bytes, in the order of the stream from the lowest. */
-static __always_inline __u64 append(__u64 tail, const void *base, __u64 size)
+/* Appends bytes to the tail: the last eight bytes, in the order of the stream from the lowest. */
+static __always_inline void append(struct source *source, const void *base, __u64 size)
 {
 	__u32 few = size & 7;
 	__u64 bytes = 0;
 
 	if (size >= sizeof(bytes)) {
 		if (bpf_probe_read_user(&bytes, sizeof(bytes), base + size - sizeof(bytes)))
-			return 0;
-		return bytes;
+			bytes = 0;
+		source->tail = bytes;
+	} else if (few) {
+		if (bpf_probe_read_user(&bytes, few, base))
+			source->tail = 0;
+		else
+			source->tail = source->tail >> few * 8 | bytes << (8 - few) * 8;
 	}
-	if (!few)
-		return tail;
-	if (bpf_probe_read_user(&bytes, few, base))
-		return 0;
-	return tail >> few * 8 | bytes << (8 - few) * 8;
 }
 
 /* What message.tail has of a call of length bytes. */
@@ -140,14 +152,14 @@ static __always_inline __u64 tail_of(__u64 tail, __u32 length)
 __noinline __u64 tail_sent(struct source *source, __u32 length)
 {
 	__u32 skipped = 0;
-	__u64 seen = 0;
-	__u64 tail = 0;
 
-	if (!source || !length)
+	if (!source || !length || source->copied)
 		return 0;
+	source->tail = 0;
+	source->have = 0;
 	if (source->more_count < TAIL_SEGMENTS) {
-		tail = append(tail, source->base, source->size);
-		seen = source->size;
+		append(source, source->base, source->size);
+		source->have = source->size < sizeof(source->tail) ? source->size : sizeof(source->tail);
 	} else {
 		skipped = source->more_count - TAIL_SEGMENTS;
 	}
@@ -156,34 +168,37 @@ __noinline __u64 tail_sent(struct source *source, __u32 length)
 
 		if (!read_segment(source, skipped + segment, &next))
 			return 0;
-		tail = append(tail, next.iov_base, next.iov_len);
-		seen += next.iov_len;
+		append(source, next.iov_base, next.iov_len);
+		source->have += next.iov_len < sizeof(source->tail) ? next.iov_len : sizeof(source->tail);
 	}
-	return seen < sizeof(tail) && seen < length ? 0 : tail_of(tail, length);
+	if (source->have < sizeof(source->tail) && source->have < length)
+		return 0;
+	return tail_of(source->tail, length);
 }
 
 /* The tail of a call that has received length bytes. */
 __noinline __u64 tail_received(struct source *source, __u32 length)
 {
-	__u32 left = length;
 	const void *base;
-	__u64 tail = 0;
 	__u64 size;
 
 	if (!source || !length)
 		return 0;
 	base = source->base;
 	size = source->size;
+	source->tail = 0;
+	source->have = 0;
 	for (__u32 segment = 0; segment < MAX_SEGMENTS; segment++) {
+		__u32 left = length - source->have;
 		struct iovec next;
 
 		if (size > left)
 			size = left;
-		left -= size;
-		if (left < sizeof(tail))
-			tail = append(tail, base, size);
-		if (!left)
-			return tail_of(tail, length);
+		source->have += size;
+		if (left - size < sizeof(source->tail))
+			append(source, base, size);
+		if (source->have >= length)
+			return tail_of(source->tail, length);
 		if (!source->more || !read_segment(source, segment, &next))
 			break;
 		base = next.iov_base;

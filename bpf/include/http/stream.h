@@ -79,14 +79,21 @@ struct {
 } scratch SEC(".maps");
 
 /*
- * A connection, as the program that runs has it: a socket, or what a library for TLS has made of one, in the middle of
- * a process. There, offsets count what it carries in plain, and tcp is NULL: the kernel's own programs describe it.
+ * A call that moves bytes, on its way through the program. The functions that take it are verified once each, and know
+ * nothing of sockets.
  */
-struct carrier {
-	struct tcp_sock *tcp;
-	struct http_socket *socket;
-	struct tls_connection *tls;
-	__u32 scratch; /* which of them is its own */
+struct call {
+	struct message message; /* what all messages that come of it have in common */
+	__u64 first;		/* the first bytes of the call; where a head begins, of the head */
+	__u32 few;		/* how many of them there are, up to 8 */
+	__u32 offset;
+	__u32 length;
+	__u32 answers_at;    /* the offset of the next byte in the other direction */
+	__u32 prefix_length; /* how many bytes of a head came right before the call */
+	__u32 scratch;	     /* which of them is its own */
+	bool ending;	     /* nothing of what the process gave comes after it */
+	bool head;	     /* a head begins with it, or with the bytes right before it */
+	__u8 reserved[6];
 };
 
 /* What is known of a connection by its library for TLS: see tls.h. */
@@ -101,71 +108,29 @@ struct tls_connection {
 	__u8 reserved[7];
 };
 
-static __always_inline void describe(struct message_head *head, struct carrier *carrier)
+/* Where a connection is described. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, SCRATCHES);
+	__type(key, __u32);
+	__type(value, struct described_connection);
+} descriptions SEC(".maps");
+
+/* The offset of the next byte that a socket's process is to send or receive. */
+static __always_inline __u32 next_offset(struct tcp_sock *tcp, struct http_socket *socket, __u8 direction)
 {
-	struct inet_sock *inet = &carrier->tcp->inet_conn.icsk_inet;
-	struct sock_common *common = &inet->sk.__sk_common;
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct task_struct *leader = task->group_leader;
-
-	head->start_boot_ns = leader->start_boottime;
-	head->cgroup_id = tcp_cgroup_id(&inet->sk);
-	head->pid = task->tgid;
-	head->reserved = 0;
-	__builtin_memcpy(head->comm, leader->comm, sizeof(head->comm));
-	head->family = common->skc_family;
-	__builtin_memset(head->local_address, 0, 16);
-	__builtin_memset(head->peer_address, 0, 16);
-	tcp_addresses(common, head->local_address, head->peer_address);
-	head->local_port = bpf_ntohs(inet->inet_sport);
-	head->peer_port = bpf_ntohs(common->skc_dport);
-	head->local_sequence = carrier->socket->first_sequence[MESSAGE_SENT];
-	head->remote_sequence = carrier->socket->first_sequence[MESSAGE_RECEIVED];
-	head->unused[0] = head->unused[1] = 0;
-}
-
-/* The offset of the next byte of a direction that a program is to see. */
-static __always_inline __u32 next_offset(struct carrier *carrier, __u8 direction)
-{
-	struct tcp_sock *tcp = carrier->tcp;
-
-	if (!tcp)
-		return carrier->tls->offset[direction & 1];
 	return (direction == MESSAGE_SENT ? tcp->write_seq : tcp_sequence_read(tcp)) -
-	       carrier->socket->first_sequence[direction & 1];
+	       socket->first_sequence[direction & 1];
 }
 
-static __always_inline void fill(struct message *message, struct carrier *carrier, __u8 kind, __u8 direction,
-				 __u32 offset, __u32 length)
+/* What all messages have in common that come of a call. */
+static __always_inline void begin_message(struct message *message, __u8 direction)
 {
-	struct tcp_sock *tcp = carrier->tcp;
-
+	__builtin_memset(message, 0, sizeof(*message));
 	message->time_ns = bpf_ktime_get_ns();
-	message->flags = 0;
-	if (tcp) {
-		message->cookie = bpf_get_socket_cookie(tcp);
-		message->srtt_us = tcp->srtt_us >> 3;
-		message->retransmits = tcp->total_retrans;
-	} else {
-		message->cookie = carrier->tls->cookie;
-		message->srtt_us = carrier->tls->srtt_us;
-		message->retransmits = carrier->tls->retransmits;
-		message->flags = MESSAGE_SECURE;
-	}
-	message->tail = 0;
-	message->offset = offset;
-	message->length = length;
 	message->tid = bpf_get_current_pid_tgid();
-	message->frame_left = 0;
-	message->error = 0;
-	message->captured = 0;
-	message->kind = kind;
 	message->direction = direction;
-	__builtin_memset(message->reserved, 0, sizeof(message->reserved));
 	message->lost = messages_lost;
-	message->goroutine = message->parent_goroutine = 0;
-	if (kind == MESSAGE_HEAD || kind == MESSAGE_FRAMES)
-		note_goroutine(message);
 }
 
 /* Sends a message, and remembers if it could not. */
@@ -178,44 +143,78 @@ static __always_inline long send_message(void *ctx, void *message, __u64 size)
 	return err;
 }
 
-/* Sends where bytes are. */
-static __always_inline void report_place(void *ctx, struct carrier *carrier, __u8 direction, __u32 offset, __u32 length,
-					 __u64 tail, bool unreadable)
+static __always_inline void describe_socket(struct message *message, struct tcp_sock *tcp)
 {
-	struct message message;
+	message->cookie = bpf_get_socket_cookie(tcp);
+	message->srtt_us = tcp->srtt_us >> 3;
+	message->retransmits = tcp->total_retrans;
+}
 
-	fill(&message, carrier, MESSAGE_DATA, direction, offset, length);
+/* Tells of a connection and the process at this end, where user space has not been told, or may have forgotten. */
+static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call)
+{
+	struct inet_sock *inet = &tcp->inet_conn.icsk_inet;
+	struct sock_common *common = &inet->sk.__sk_common;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *leader;
+	struct described_connection *described;
+	struct message_head *head;
+	__u32 which = call->scratch;
+
+	if (socket->described_pid == task->tgid && call->message.time_ns - socket->described_ns < DESCRIBE_EVERY_NS)
+		return;
+	described = bpf_map_lookup_elem(&descriptions, &which);
+	if (!described)
+		return;
+	described->message = call->message;
+	described->message.kind = MESSAGE_CONNECTION;
+	if (socket->protocol == PROTOCOL_TLS)
+		described->message.flags |= MESSAGE_SECURE;
+	if (call->offset <= 1)
+		described->message.flags |= MESSAGE_BEGINNING;
+	leader = task->group_leader;
+	head = &described->head;
+	head->start_boot_ns = leader->start_boottime;
+	head->cgroup_id = tcp_cgroup_id(&inet->sk);
+	head->pid = task->tgid;
+	head->reserved = 0;
+	__builtin_memcpy(head->comm, leader->comm, sizeof(head->comm));
+	head->family = common->skc_family;
+	__builtin_memset(head->local_address, 0, 16);
+	__builtin_memset(head->peer_address, 0, 16);
+	tcp_addresses(common, head->local_address, head->peer_address);
+	head->local_port = bpf_ntohs(inet->inet_sport);
+	head->peer_port = bpf_ntohs(common->skc_dport);
+	head->local_sequence = socket->first_sequence[MESSAGE_SENT];
+	head->remote_sequence = socket->first_sequence[MESSAGE_RECEIVED];
+	head->unused[0] = head->unused[1] = 0;
+	if (send_message(ctx, described, sizeof(*described)))
+		return;
+	socket->described_pid = task->tgid;
+	socket->described_ns = call->message.time_ns;
+}
+
+/* Sends where bytes are. There is no context here: where a perf buffer takes the place of the ring, nothing loads. */
+static __always_inline void report_place(struct call *call, __u32 offset, __u32 length, __u64 tail, bool unreadable)
+{
+	struct message message = call->message;
+
+	message.kind = MESSAGE_DATA;
+	message.offset = offset;
+	message.length = length;
 	message.tail = tail;
 	if (unreadable)
 		message.error = -EFAULT;
-	send_message(ctx, &message, sizeof(message));
+	send_message(NULL, &message, sizeof(message));
 }
 
-/*
- * Sends a message with what was captured. It describes the connection and the process where user space has not been
- * told, or may have forgotten.
- */
-static __always_inline void report_captured(void *ctx, struct carrier *carrier, struct captured_message *captured)
+/* Sends a message with what was captured. */
+static __always_inline void report_captured(struct captured_message *captured)
 {
-	struct http_socket *socket = carrier->socket;
-	__u32 pid = bpf_get_current_pid_tgid() >> 32;
-	__u64 now_ns = captured->message.time_ns;
 	__u32 have = captured->message.captured & (2 * MAX_HEAD_BYTES - 1);
 
-	if (!carrier->tcp || (socket->described_pid == pid && now_ns - socket->described_ns < DESCRIBE_EVERY_NS)) {
-		/* The message moves to right before the bytes. */
-		struct message *message = (void *)captured->data - sizeof(struct message);
-
-		__builtin_memcpy(message, &captured->message, sizeof(*message));
-		send_message(ctx, message, sizeof(*message) + have);
-		return;
-	}
-	captured->message.flags |= MESSAGE_DESCRIBED;
-	describe(&captured->head, carrier);
-	if (send_message(ctx, captured, sizeof(struct message) + sizeof(struct message_head) + have))
-		return;
-	socket->described_pid = pid;
-	socket->described_ns = now_ns;
+	note_goroutine(&captured->message);
+	send_message(NULL, captured, sizeof(captured->message) + have);
 }
 
 #endif

@@ -21,6 +21,8 @@
 #include "http/stream.h"
 #include "loss.h"
 
+#define TLS_FIRST_BYTES 512 /* a power of two */
+
 /* What a uprobe's site is. */
 enum tls_event {
 	TLS_READ_CALL = 1, /* connection, buffer, and count: where the number of bytes will be, if it will */
@@ -55,11 +57,11 @@ struct tls_thread {
 	__u64 carrier;	/* cookie of the socket that moved bytes during that call, or 0 */
 	__u64 received; /* cookie of the socket that received last, and not for a call that has returned; or 0 */
 	__u64 written;	/* address of the connection that was written to last, or 0 */
-	__u64 assumed;	/* cookie of the socket to which it was tied for its first write; or 0: it is known */
 	__u32 written_length;
+	__u32 waiting; /* the length of first, where the socket of that write is not known yet; or 0 */
 	__u32 srtt_us; /* of the socket that was noted last */
 	__u32 retransmits;
-	__u32 reserved;
+	__u8 first[TLS_FIRST_BYTES]; /* of that write */
 };
 
 /* Owner: the kernel, with the thread. */
@@ -76,13 +78,21 @@ struct tls_key {
 	__u32 reserved;
 };
 
-/* Owner: nobody is told when a library frees a connection, so the oldest go. */
+/* Owner: the end of the socket; and of those whose socket's end is not seen, the oldest go. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct tls_key);
 	__type(value, struct tls_connection);
 } tls_connections SEC(".maps");
+
+/* Which connection of a library a socket carries, by the socket's cookie. Owner: as of the connections. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct tls_key);
+} tls_carriers SEC(".maps");
 
 /* One connection of which nothing is known: too large for a stack. */
 struct {
@@ -109,58 +119,6 @@ static __always_inline bool looks_like_tls(__u64 first, __u32 few)
 	       (__u8)(first >> 24) <= 0x41;
 }
 
-/* A socket that carries TLS moves bytes: the thread may be in a call of a library. */
-static __always_inline void note_tls(struct carrier *carrier, __u8 direction)
-{
-	/* What the last of a handshake came from says later to which socket a new connection belongs. */
-	struct tls_thread *thread =
-		bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
-				     direction == MESSAGE_RECEIVED ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-	__u64 cookie;
-
-	if (!thread)
-		return;
-	cookie = bpf_get_socket_cookie(carrier->tcp);
-	thread->srtt_us = carrier->tcp->srtt_us >> 3;
-	thread->retransmits = carrier->tcp->total_retrans;
-	if (thread->reading)
-		thread->carrier = cookie;
-	if (direction == MESSAGE_RECEIVED) {
-		thread->received = cookie;
-	} else if (thread->assumed) {
-		if (thread->assumed != cookie) {
-			struct tls_key key = {
-				.connection = thread->written,
-				.pid = bpf_get_current_pid_tgid() >> 32,
-			};
-
-			bpf_map_delete_elem(&tls_connections, &key);
-			count_loss(LOSS_UNTIED);
-		}
-		thread->assumed = 0;
-	}
-}
-
-/* Describes a connection of TLS, where user space has not been told of it or may have forgotten it. */
-static __always_inline void describe_tls(void *ctx, struct carrier *carrier, __u8 direction, __u32 offset)
-{
-	struct http_socket *socket = carrier->socket;
-	struct captured_message *captured;
-	__u32 which = carrier->scratch;
-
-	if (socket->described_pid == bpf_get_current_pid_tgid() >> 32 &&
-	    bpf_ktime_get_ns() - socket->described_ns < DESCRIBE_EVERY_NS)
-		return;
-	captured = bpf_map_lookup_elem(&scratch, &which);
-	if (!captured)
-		return;
-	fill(&captured->message, carrier, MESSAGE_TLS, direction, offset, 0);
-	if (offset <= 1)
-		captured->message.flags |= MESSAGE_BEGINNING;
-	socket->described_pid = 0;
-	report_captured(ctx, carrier, captured);
-}
-
 /* Reads what a place of a uprobe's cookie says. */
 static __always_inline __u64 tls_value(void *ctx, __u64 cookie, __u32 index)
 {
@@ -180,14 +138,24 @@ static __always_inline __u64 tls_value(void *ctx, __u64 cookie, __u32 index)
 	return value;
 }
 
+static __always_inline bool takes_scratch(__u32 which)
+{
+	__u32 *taken = bpf_map_lookup_elem(&scratch_taken, &which);
+
+	return taken && !__sync_lock_test_and_set(taken, 1);
+}
+
 static __always_inline __u32 take_scratch(void)
 {
-	for (__u32 which = SCRATCH_TAKEN; which < SCRATCHES; which++) {
-		__u32 *taken = bpf_map_lookup_elem(&scratch_taken, &which);
-
-		if (taken && !__sync_lock_test_and_set(taken, 1))
-			return which;
-	}
+	_Static_assert(SCRATCHES == SCRATCH_TAKEN + 4, "each is tried");
+	if (takes_scratch(SCRATCH_TAKEN))
+		return SCRATCH_TAKEN;
+	if (takes_scratch(SCRATCH_TAKEN + 1))
+		return SCRATCH_TAKEN + 1;
+	if (takes_scratch(SCRATCH_TAKEN + 2))
+		return SCRATCH_TAKEN + 2;
+	if (takes_scratch(SCRATCH_TAKEN + 3))
+		return SCRATCH_TAKEN + 3;
 	return SCRATCHES;
 }
 
@@ -209,7 +177,8 @@ static __always_inline struct tls_connection *tie_tls(struct tls_key *key, struc
 	if (connection && connection->cookie == cookie)
 		return connection;
 	blank = bpf_map_lookup_elem(&tls_blank, &zero);
-	if (!blank || bpf_map_update_elem(&tls_connections, key, blank, BPF_ANY)) {
+	if (!blank || bpf_map_update_elem(&tls_connections, key, blank, BPF_ANY) ||
+	    bpf_map_update_elem(&tls_carriers, &cookie, key, BPF_ANY)) {
 		count_loss(LOSS_STORAGE_FULL);
 		return NULL;
 	}
@@ -219,34 +188,73 @@ static __always_inline struct tls_connection *tie_tls(struct tls_key *key, struc
 	return connection;
 }
 
+/* A socket that carries TLS is freed. */
+static __always_inline void untie_tls(__u64 cookie)
+{
+	struct tls_key *key = bpf_map_lookup_elem(&tls_carriers, &cookie);
+	struct tls_connection *connection;
+
+	if (!key)
+		return;
+	connection = bpf_map_lookup_elem(&tls_connections, key);
+	if (connection && connection->cookie == cookie)
+		bpf_map_delete_elem(&tls_connections, key);
+	bpf_map_delete_elem(&tls_carriers, &cookie);
+}
+
 /* Bytes that a library has moved. */
-static __always_inline void moved_in_plain(void *ctx, struct tls_connection *connection, __u8 direction, __u64 buffer,
+static __always_inline void moved_in_plain(struct tls_connection *connection, __u8 direction, struct source *source,
 					   __u32 length)
 {
-	struct source source = {.base = (const void *)buffer, .size = length};
-	struct carrier carrier = {.tls = connection, .socket = &connection->socket};
-	__u32 offset = connection->offset[direction & 1];
-	__u64 first = 0;
-	__u32 few;
+	struct http_socket *socket = &connection->socket;
+	struct call call = {};
 
-	carrier.scratch = take_scratch();
-	if (carrier.scratch >= SCRATCHES) {
+	call.scratch = take_scratch();
+	if (call.scratch >= SCRATCHES) {
 		count_loss(LOSS_PROGRAM_BUSY);
 		return;
 	}
-	if (connection->socket.protocol == PROTOCOL_HTTP2) {
-		follow_frames(ctx, &carrier, &source, direction, offset, length);
-	} else {
-		few = first_bytes(&source, length, &first);
-		if (!connection->socket.protocol && few == sizeof(first) && looks_like_headers_frame(first)) {
-			join_frames(&carrier, direction, offset);
-			follow_frames(ctx, &carrier, &source, direction, offset, length);
-		} else {
-			follow(ctx, &carrier, &source, direction, offset, length, true, first, few);
-		}
-	}
-	connection->offset[direction & 1] = offset + length;
-	release_scratch(carrier.scratch);
+	begin_message(&call.message, direction);
+	call.message.cookie = connection->cookie;
+	call.message.srtt_us = connection->srtt_us;
+	call.message.retransmits = connection->retransmits;
+	call.message.flags = MESSAGE_SECURE;
+	call.offset = connection->offset[direction & 1];
+	call.length = length;
+	call.ending = true;
+	call.answers_at = connection->offset[!direction];
+	if (socket->protocol < PROTOCOL_HTTP2)
+		call.few = first_bytes(source, length, &call.first);
+	if (!socket->protocol && call.few == sizeof(call.first) && looks_like_headers_frame(call.first))
+		join_frames(socket, &call);
+	if (socket->protocol == PROTOCOL_HTTP2 || recognize(socket, &call))
+		follow(socket, source, &call);
+	connection->offset[direction & 1] = call.offset + length;
+	release_scratch(call.scratch);
+}
+
+/* The first write on a connection, whose socket was found. */
+static __always_inline void write_tied(struct tls_thread *thread, __u64 cookie)
+{
+	struct tls_key key = {.connection = thread->written, .pid = bpf_get_current_pid_tgid() >> 32};
+	struct tls_connection *connection = tie_tls(&key, bpf_map_lookup_elem(&tls_connections, &key), cookie);
+	struct source source = {.base = thread->first, .size = thread->waiting, .copied = true};
+
+	thread->waiting = 0;
+	if (!connection)
+		return;
+	connection->srtt_us = thread->srtt_us;
+	connection->retransmits = thread->retransmits;
+	moved_in_plain(connection, MESSAGE_SENT, &source, thread->written_length);
+}
+
+/* A write whose socket was not found, and that was not refused. */
+static __always_inline void forget_write(struct tls_thread *thread)
+{
+	if (thread->written && thread->waiting)
+		count_loss(LOSS_UNTIED);
+	thread->written = 0;
+	thread->waiting = 0;
 }
 
 static __always_inline int tls_read(void *ctx, __u64 site)
@@ -262,7 +270,10 @@ static __always_inline int tls_read(void *ctx, __u64 site)
 	thread->buffer = tls_value(ctx, site, 1);
 	thread->count = tls_value(ctx, site, 2);
 	thread->carrier = 0;
-	thread->written = 0;
+	/* Who has received for a connection may write first, and then read. */
+	if (thread->waiting && thread->written == thread->reading && thread->received)
+		write_tied(thread, thread->received);
+	forget_write(thread);
 	return 0;
 }
 
@@ -274,7 +285,10 @@ static __always_inline __u64 read_from(struct tls_thread *thread, struct tls_con
 {
 	if (thread->carrier)
 		return thread->carrier;
-	if (connection && (connection->itself || !thread->received))
+	if (!connection || !thread->received)
+		return connection ? connection->cookie : thread->received;
+	/* It may have had more than it gave before; or its address is that of a former one, and it is new. */
+	if (connection->itself && bpf_map_lookup_elem(&tls_carriers, &thread->received))
 		return connection->cookie;
 	return thread->received;
 }
@@ -314,8 +328,11 @@ static __always_inline int tls_read_return(void *ctx, __u64 site)
 		connection->itself = true;
 	connection->srtt_us = thread->srtt_us;
 	connection->retransmits = thread->retransmits;
-	if (length > 0)
-		moved_in_plain(ctx, connection, MESSAGE_RECEIVED, thread->buffer, length);
+	if (length > 0) {
+		struct source source = {.base = (const void *)thread->buffer, .size = length};
+
+		moved_in_plain(connection, MESSAGE_RECEIVED, &source, length);
+	}
 	return 0;
 }
 
@@ -328,39 +345,35 @@ static __always_inline int tls_write(void *ctx, __u64 site)
 	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
 	struct tls_connection *connection;
 	__u32 length = tls_value(ctx, site, 2);
+	struct source source = {.base = (const void *)tls_value(ctx, site, 1), .size = length};
 	struct tls_thread *thread;
-	__u64 cookie;
 
 	thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!thread) {
 		count_loss(LOSS_STORAGE_FULL);
 		return 0;
 	}
+	forget_write(thread);
 	thread->reading = 0;
-	thread->assumed = 0;
 	if (!length || length > 0x7fffffff)
 		return 0;
 	thread->written = key.connection;
 	thread->written_length = length;
 	connection = bpf_map_lookup_elem(&tls_connections, &key);
-	if (connection && connection->repeated == length) {
+	if (!connection) {
+		thread->waiting = length < TLS_FIRST_BYTES ? length : TLS_FIRST_BYTES;
+		if (bpf_probe_read_user(thread->first, thread->waiting & (2 * TLS_FIRST_BYTES - 1), source.base))
+			thread->waiting = 0;
+		return 0;
+	}
+	if (connection->repeated == length) {
 		connection->repeated = 0;
 		return 0;
 	}
-	cookie = connection ? connection->cookie : 0;
-	if (!connection) /* the handshake has ended right before, with what the socket has received */
-		cookie = thread->assumed = thread->received;
-	if (!cookie) {
-		count_loss(LOSS_UNTIED);
-		return 0;
-	}
-	connection = tie_tls(&key, connection, cookie);
-	if (!connection)
-		return 0;
 	connection->repeated = 0;
 	connection->srtt_us = thread->srtt_us;
 	connection->retransmits = thread->retransmits;
-	moved_in_plain(ctx, connection, MESSAGE_SENT, tls_value(ctx, site, 1), length);
+	moved_in_plain(connection, MESSAGE_SENT, &source, length);
 	return 0;
 }
 
@@ -369,14 +382,38 @@ static __always_inline int tls_error_query(void *ctx, __u64 site)
 	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
 	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
 	struct tls_connection *connection;
+	bool told;
 
 	if (!thread || thread->written != key.connection || (__s32)tls_value(ctx, site, 1) > 0)
 		return 0;
+	told = !thread->waiting;
 	thread->written = 0;
+	thread->waiting = 0;
 	connection = bpf_map_lookup_elem(&tls_connections, &key);
-	if (connection)
+	if (connection && told)
 		connection->repeated = thread->written_length;
 	return 0;
+}
+
+/* A socket that carries TLS moves bytes: the thread may be in a call of a library. */
+static __always_inline void note_tls(struct call *call)
+{
+	bool received = call->message.direction == MESSAGE_RECEIVED;
+	/* What the last of a handshake came from says later to which socket a new connection belongs. */
+	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
+							 received ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
+	__u64 cookie = call->message.cookie;
+
+	if (!thread)
+		return;
+	thread->srtt_us = call->message.srtt_us;
+	thread->retransmits = call->message.retransmits;
+	if (thread->reading)
+		thread->carrier = cookie;
+	if (received)
+		thread->received = cookie;
+	else if (thread->written && thread->waiting)
+		write_tied(thread, cookie);
 }
 
 /* net.Conn in crypto/tls.Conn, of which *net.TCPConn is known: its first word leads to the descriptor (net.netFD). */
@@ -422,6 +459,7 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
 	__s64 length = tls_value(ctx, site, 2);
 	struct tls_connection *connection;
+	struct source source = {};
 	struct tcp_sock *tcp;
 	bool closed = false;
 	__u64 cookie;
@@ -442,7 +480,9 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 		return 0;
 	connection->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
 	connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
-	moved_in_plain(ctx, connection, direction, tls_value(ctx, site, 1), length);
+	source.base = (const void *)tls_value(ctx, site, 1);
+	source.size = length;
+	moved_in_plain(connection, direction, &source, length);
 	return 0;
 }
 

@@ -2,12 +2,19 @@
 //
 // library.js serve            serves until it is killed: prints its port, and one record for each request
 // library.js fetch URL...     makes one request after the other on one connection, and prints a record for each
+//
+// It serves HTTPS where EBPFRECEIVER_TEST_CERTIFICATE is a file with a certificate and its key. Certificates of others are not
+// verified.
+const fs = require("node:fs");
 const http = require("node:http");
+const https = require("node:https");
+
+const certificate = process.env.EBPFRECEIVER_TEST_CERTIFICATE;
 
 const say = (record) => process.stdout.write(JSON.stringify(record) + "\n");
 
 function serve() {
-  const server = http.createServer((request, response) => {
+  const serveOne = (request, response) => {
     let received = 0;
     request.on("data", (part) => (received += part.length));
     request.on("end", () => {
@@ -22,15 +29,18 @@ function serve() {
       }
       say({ method: request.method, path: url.pathname, status: 200, received, sent: size });
     });
-  });
+  };
+  const pem = certificate && fs.readFileSync(certificate);
+  const server = pem ? https.createServer({ cert: pem, key: pem }, serveOne) : http.createServer(serveOne);
   server.listen(0, "127.0.0.1", () => say({ port: server.address().port }));
 }
 
 async function fetchAll(addresses) {
-  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const library = addresses[0].startsWith("https:") ? https : http;
+  const agent = new library.Agent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false });
   for (const [number, address] of addresses.entries()) {
     await new Promise((done, failed) => {
-      const request = http.request(address, { method: "PUT", agent }, (response) => {
+      const request = library.request(address, { method: "PUT", agent }, (response) => {
         let received = 0;
         response.on("data", (part) => (received += part.length));
         response.on("end", () => {
