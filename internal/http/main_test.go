@@ -31,6 +31,8 @@ func TestMain(m *testing.M) {
 		goleak.VerifyTestMain(m)
 	case "serve":
 		exit(serveMain(os.Args[1], os.Args[2], os.Getenv(certificateVariable)))
+	case "relay":
+		exit(relayMain(os.Args[1]))
 	case "fetch":
 		exit(fetchMain())
 	case "serve gRPC":

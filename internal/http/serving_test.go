@@ -340,7 +340,7 @@ func TestPairingPassesTracesOn(t *testing.T) {
 		o := newObserver(10)
 		i := noRandomness(t)
 		o.locate = i.identify
-		o.schedules = func(*messageHead) scheduling { return schedulingThreads }
+		o.schedules = func(*messageHead, Role) scheduling { return schedulingThreads }
 		steps := []step{request(get("/a")), response(ok(0))}
 		wires := map[byte][]told{}
 		for name, w := range map[byte]*wire{
