@@ -245,3 +245,16 @@ func TestParentsOfWhatIsLeftBehind(t *testing.T) {
 	fetchGo(t, relays(from+400, 100, port, target, 4, 0))
 	o.checkAllTold(from+400, 100, port, target)
 }
+
+// TestParentsOfStreams lets the streams of a connection of HTTP/2 be served by goroutines of which nobody says whose they
+// are.
+func TestParentsOfStreams(t *testing.T) {
+	o := observe(t)
+	_, target := serveGo(t)
+	relay, port := relayGo(t, "http1")
+	from := o.warmUpGo(relay, port, target)
+	p := relays(from, 200, port, target, 8, 1)
+	p.HTTP2 = true
+	fetchGo(t, p)
+	t.Logf("of 200 parents, %d are told", o.checkTold(from, 200, port, target))
+}

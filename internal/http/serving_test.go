@@ -403,3 +403,17 @@ func (o *observer) of(cookie uint64, role Role) Exchange {
 	}
 	return Exchange{}
 }
+
+func BenchmarkServing(b *testing.B) {
+	s := newServing(maxUnits)
+	m := &message{TimeNs: 1000, Cookie: 5, Tid: 77}
+	id := nameID("a")
+	b.ReportAllocs()
+	for b.Loop() {
+		part := s.receive(m, 1, schedulingThreads, id)
+		_, sent := s.send(m, 1, schedulingThreads)
+		s.answer(&sent, m, schedulingThreads)
+		s.answer(&part, m, schedulingThreads)
+		s.leave(&part, m)
+	}
+}

@@ -127,7 +127,7 @@ func parseTraceBin(header string) (traceContext, bool) {
 	parsed := traceContext{flags: flagSampled}
 	for rest := decoded[1:size]; len(rest) > 0; {
 		field, value := rest[0], rest[1:]
-		length := 0
+		var length int
 		switch {
 		case field == fieldTrace && len(value) >= len(parsed.trace):
 			length = copy(parsed.trace[:], value)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
 /*
- * Who asks in a program of Go: net/http has the requests of HTTP/1 written by a goroutine of the connection's own, so the
- * goroutine that makes the system call says nothing. A uprobe where a request is handed to the connection
- * (net/http.(*persistConn).roundTrip) notes the goroutine that waits for the response, for the head that the connection's
- * socket sends next.
+ * Who asks in a program of Go: net/http has the requests of HTTP/1 written by a goroutine of the connection's own, so
+ * the goroutine that makes the system call says nothing. A uprobe where a request is handed to the connection
+ * (net/http.(*persistConn).roundTrip) notes the goroutine that waits for the response, for the head that the
+ * connection's socket sends next.
  */
 #ifndef EBPFRECEIVER_HTTP_GO_CLIENT_H
 #define EBPFRECEIVER_HTTP_GO_CLIENT_H
@@ -54,11 +54,11 @@ static __always_inline void take_go_caller(__u64 socket, struct message *message
 
 /* Places in structures of Go 1.20 to 1.26. */
 enum go_client_layout {
-	GO_PERSIST_CONN = 80,	     /* net/http.persistConn: conn, an interface */
-	GO_PERSIST_CONN_STATE = 96,  /* tlsState, NULL: it does not carry TLS */
-	GO_TLS_CONN = 0,	     /* crypto/tls.Conn: conn, an interface */
-	GO_INTERFACE_DATA = 8,	     /* the second word of an interface: *net.TCPConn, whose first is a *net.netFD */
-	GO_NET_FD = 16,		     /* net.netFD: from pfd.Sysfd on */
+	GO_PERSIST_CONN = 80,	    /* net/http.persistConn: conn, an interface */
+	GO_PERSIST_CONN_STATE = 96, /* tlsState, NULL: it does not carry TLS */
+	GO_TLS_CONN = 0,	    /* crypto/tls.Conn: conn, an interface */
+	GO_INTERFACE_DATA = 8,	    /* the second word of an interface: *net.TCPConn, whose first is a *net.netFD */
+	GO_NET_FD = 16,		    /* net.netFD: from pfd.Sysfd on */
 };
 
 #define SOCK_STREAM 1
@@ -129,7 +129,8 @@ static __always_inline int note_go_caller(__u64 connection, __u64 g, __u64 stack
 		return 0;
 	connection += GO_PERSIST_CONN;
 	if (state) {
-		if (bpf_probe_read_user(&connection, sizeof(connection), (const void *)(connection + GO_INTERFACE_DATA)))
+		if (bpf_probe_read_user(&connection, sizeof(connection),
+					(const void *)(connection + GO_INTERFACE_DATA)))
 			return 0;
 		connection += GO_TLS_CONN;
 	}

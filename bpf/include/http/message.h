@@ -49,7 +49,8 @@ struct message {
 	__u8 flags;
 	__u8 reserved[3];
 	__u32 lost; /* how many messages found no room so far, of all connections */
-	/* Where a head or frames are moved by a program of Go, whose threads say nothing: 0 where they are not known. */
+	/* Where a head or frames are moved by a program of Go, whose threads say nothing: 0 where they are not known.
+	 */
 	__u64 goroutine;
 	__u64 parent_goroutine; /* the one that started it */
 };
