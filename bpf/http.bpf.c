@@ -18,6 +18,7 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 #include "http/frames.h"
+#include "http/go_client.h"
 #include "http/http1.h"
 #include "http/message.h"
 #include "http/recognize.h"
@@ -135,6 +136,8 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 			bpf_sk_storage_delete(&sockets, sk);
 		return 0;
 	}
+	if (call.head && direction == MESSAGE_SENT)
+		take_go_caller((__u64)sk, &call.message);
 	describe(ctx, tcp, socket, &call);
 	if (socket->protocol == PROTOCOL_TLS)
 		note_tls(&call);
@@ -300,4 +303,11 @@ int http_go_tls(void *ctx)
 	__u64 site = bpf_get_attach_cookie(ctx);
 
 	return go_tls(ctx, site, (site & ((1 << TLS_EVENT_BITS) - 1)) == TLS_GO_READ ? MESSAGE_RECEIVED : MESSAGE_SENT);
+}
+
+/* At the begin of net/http.(*persistConn).roundTrip, whose receiver is the first argument. */
+SEC("uprobe/go_client")
+int http_go_client(struct pt_regs___goroutine *ctx)
+{
+	return note_go_caller(first_argument(ctx), goroutine_address(ctx), goroutine_stack(ctx));
 }

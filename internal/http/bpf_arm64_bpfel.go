@@ -25,6 +25,14 @@ type bpfDescribedConnection struct {
 	Head    bpfMessageHead
 }
 
+type bpfGoCaller struct {
+	_               structs.HostLayout
+	Goroutine       uint64
+	ParentGoroutine uint64
+	Pid             uint32
+	Reserved        uint32
+}
+
 type bpfGoProcess struct {
 	_           structs.HostLayout
 	StartBootNs uint64
@@ -200,6 +208,7 @@ type bpfTlsThread struct {
 const (
 	bpfMapDescriptions         = "descriptions"
 	bpfMapEvents               = "events"
+	bpfMapGoCallers            = "go_callers"
 	bpfMapGoProcesses          = "go_processes"
 	bpfMapLosses               = "losses"
 	bpfMapScratch              = "scratch"
@@ -211,6 +220,7 @@ const (
 	bpfMapTlsThreads           = "tls_threads"
 	bpfMapWalks                = "walks"
 	bpfProgHttpEnd             = "http_end"
+	bpfProgHttpGoClient        = "http_go_client"
 	bpfProgHttpGoTls           = "http_go_tls"
 	bpfProgHttpReceive         = "http_receive"
 	bpfProgHttpSend            = "http_send"
@@ -274,11 +284,12 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	HttpEnd     *ebpf.ProgramSpec `ebpf:"http_end"`
-	HttpGoTls   *ebpf.ProgramSpec `ebpf:"http_go_tls"`
-	HttpReceive *ebpf.ProgramSpec `ebpf:"http_receive"`
-	HttpSend    *ebpf.ProgramSpec `ebpf:"http_send"`
-	HttpTls     *ebpf.ProgramSpec `ebpf:"http_tls"`
+	HttpEnd      *ebpf.ProgramSpec `ebpf:"http_end"`
+	HttpGoClient *ebpf.ProgramSpec `ebpf:"http_go_client"`
+	HttpGoTls    *ebpf.ProgramSpec `ebpf:"http_go_tls"`
+	HttpReceive  *ebpf.ProgramSpec `ebpf:"http_receive"`
+	HttpSend     *ebpf.ProgramSpec `ebpf:"http_send"`
+	HttpTls      *ebpf.ProgramSpec `ebpf:"http_tls"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -287,6 +298,7 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Descriptions   *ebpf.MapSpec `ebpf:"descriptions"`
 	Events         *ebpf.MapSpec `ebpf:"events"`
+	GoCallers      *ebpf.MapSpec `ebpf:"go_callers"`
 	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
@@ -342,6 +354,7 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Descriptions   *ebpf.Map `ebpf:"descriptions"`
 	Events         *ebpf.Map `ebpf:"events"`
+	GoCallers      *ebpf.Map `ebpf:"go_callers"`
 	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
 	Losses         *ebpf.Map `ebpf:"losses"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
@@ -358,6 +371,7 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Descriptions,
 		m.Events,
+		m.GoCallers,
 		m.GoProcesses,
 		m.Losses,
 		m.Scratch,
@@ -396,16 +410,18 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	HttpEnd     *ebpf.Program `ebpf:"http_end"`
-	HttpGoTls   *ebpf.Program `ebpf:"http_go_tls"`
-	HttpReceive *ebpf.Program `ebpf:"http_receive"`
-	HttpSend    *ebpf.Program `ebpf:"http_send"`
-	HttpTls     *ebpf.Program `ebpf:"http_tls"`
+	HttpEnd      *ebpf.Program `ebpf:"http_end"`
+	HttpGoClient *ebpf.Program `ebpf:"http_go_client"`
+	HttpGoTls    *ebpf.Program `ebpf:"http_go_tls"`
+	HttpReceive  *ebpf.Program `ebpf:"http_receive"`
+	HttpSend     *ebpf.Program `ebpf:"http_send"`
+	HttpTls      *ebpf.Program `ebpf:"http_tls"`
 }
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.HttpEnd,
+		p.HttpGoClient,
 		p.HttpGoTls,
 		p.HttpReceive,
 		p.HttpSend,

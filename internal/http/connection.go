@@ -57,8 +57,9 @@ type pairing struct {
 	// secured is told of connections that carry TLS. It says whether all that one carries will be seen from its beginning.
 	secured func(*message, *messageHead) bool
 	// locate gives an exchange that begins its place in a trace, and schedules says what its process serves requests with.
-	locate    func(*Exchange) identity
-	schedules func(*messageHead) scheduling
+	locate func(*Exchange) identity
+	// The role is that of a request that begins, and that is HTTP/1 if it is a client's; 0: none does.
+	schedules func(*messageHead, Role) scheduling
 
 	connections map[uint64]*connection
 	clients     map[exchangeKey]identity // requests of clients that wait for their responses
@@ -88,7 +89,7 @@ func newPairing(
 		clients:        map[exchangeKey]identity{},
 		serving:        newServing(maxUnits),
 		locate:         func(*Exchange) identity { return identity{} },
-		schedules:      func(*messageHead) scheduling { return schedulingUnknown },
+		schedules:      func(*messageHead, Role) scheduling { return schedulingUnknown },
 	}
 }
 

@@ -35,6 +35,8 @@ func TestMain(m *testing.M) {
 		exit(serveMain(os.Args[1], os.Args[2], os.Getenv(certificateVariable)))
 	case "serve upgraded":
 		exit(serveUpgradedMain())
+	case "relay":
+		exit(relayMain(os.Args[1]))
 	case "fetch":
 		exit(fetchMain())
 	case "serve gRPC":

@@ -95,6 +95,7 @@ type Probe struct {
 	reader      *ring.Reader
 	attachments []*kernel.Attachment
 	secure      *secure // nil: nothing is followed that is encrypted
+	goClients   *goClients
 	runtimes    *runtimes
 	traces      *signal.Handoff[ptrace.Traces]
 	metrics     *signal.Handoff[pmetric.Metrics]
@@ -276,13 +277,14 @@ func (p *Probe) attach() error {
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
-	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], p.logger)
+	goClients := newGoClients(p.collection.Programs["http_go_client"], p.logger)
+	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], goClients, p.logger)
+	p.loaded.Lock()
+	p.goClients, p.runtimes = goClients, runtimes
+	p.loaded.Unlock()
 	if err != nil {
 		return fmt.Errorf("look for programs of Go: %w", err)
 	}
-	p.loaded.Lock()
-	p.runtimes = runtimes
-	p.loaded.Unlock()
 	if p.config.TLS == (TLSConfig{}) {
 		return nil
 	}
@@ -300,10 +302,9 @@ func (p *Probe) attach() error {
 func (p *Probe) release() error {
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
-	errs := []error{p.secure.close()}
-	p.secure = nil
+	errs := []error{p.secure.close(), p.goClients.close()}
 	p.runtimes.close()
-	p.runtimes = nil
+	p.secure, p.goClients, p.runtimes = nil, nil, nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -404,9 +405,9 @@ func (p *Probe) locate(e *Exchange) identity {
 	return id
 }
 
-// schedules says what a process serves requests with.
-func (p *Probe) schedules(head *messageHead) scheduling {
-	return p.runtimes.schedules(head.processKey())
+// schedules says what a process serves requests with: see runtimes.
+func (p *Probe) schedules(head *messageHead, role Role) scheduling {
+	return p.runtimes.schedules(head.processKey(), role)
 }
 
 // tell makes a span and counts of an exchange.
@@ -522,10 +523,11 @@ func (p *Probe) Stats() kernel.Stats {
 	stats.Losses = append(stats.Losses, kernel.LossCount{
 		Probe: ProbeName, Reason: "runtime_lookup_skipped", Count: p.runtimes.skippedCount(),
 	})
-	secured := p.secure.stats()
-	stats.Events = append(stats.Events, secured.Events...)
-	stats.Losses = append(stats.Losses, secured.Losses...)
-	stats.Maps = append(stats.Maps, secured.Maps...)
+	for _, further := range []kernel.Stats{p.secure.stats(), p.goClients.stats()} {
+		stats.Events = append(stats.Events, further.Events...)
+		stats.Losses = append(stats.Losses, further.Losses...)
+		stats.Maps = append(stats.Maps, further.Maps...)
+	}
 	used, capacity := p.reader.Usage()
 	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
 	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)

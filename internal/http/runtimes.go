@@ -68,12 +68,20 @@ type runtimeFile struct {
 	modified      unix.Timespec
 }
 
+// runtimeProcess is what is known of a process.
+type runtimeProcess struct {
+	by atomic.Uint32 // scheduling
+	// Of the goroutine that asks: what the process was seen to do, and whether its clients were told of that.
+	serves, asks, noticed bool
+}
+
 // runtimes knows which processes are programs of Go, and tells the kernel side where they have their goroutines. It looks
 // into a process when it is first asked for, on a goroutine of its own: until then nothing is known of the process.
 type runtimes struct {
 	logger    *zap.Logger
 	processes *ebpf.Map // go_processes
-	known     *lru.Cache[workload.Key, scheduling]
+	known     *lru.Cache[workload.Key, *runtimeProcess]
+	clients   *goClients // is told of programs of Go that serve requests and make some
 	waiting   chan workload.Key
 	skipped   atomic.Uint64 // processes for which there was no room among those that wait, each time
 	stop      chan struct{}
@@ -82,9 +90,9 @@ type runtimes struct {
 	files *simplelru.LRU[runtimeFile, runtimeProgram] // of the goroutine that run is
 }
 
-func newRuntimes(processes *ebpf.Map, logger *zap.Logger) (*runtimes, error) {
+func newRuntimes(processes *ebpf.Map, clients *goClients, logger *zap.Logger) (*runtimes, error) {
 	r := &runtimes{
-		logger: logger, processes: processes,
+		logger: logger, processes: processes, clients: clients,
 		waiting: make(chan workload.Key, maxRuntimesWaiting), stop: make(chan struct{}),
 	}
 	var err error
@@ -98,22 +106,29 @@ func newRuntimes(processes *ebpf.Map, logger *zap.Logger) (*runtimes, error) {
 	return r, nil
 }
 
-// schedules says what a process serves requests with. A nil *runtimes knows nothing.
-func (r *runtimes) schedules(process workload.Key) scheduling {
+// schedules says what a process serves requests with. role is that of one that begins; 0: none does, or none that net/http
+// has written by a goroutine of its own. A nil *runtimes knows nothing.
+func (r *runtimes) schedules(process workload.Key, role Role) scheduling {
 	if r == nil {
 		return schedulingUnknown
 	}
-	by, known := r.known.Get(process)
-	if known {
-		return by
+	p, known := r.known.Get(process)
+	if !known {
+		select {
+		case r.waiting <- process:
+			r.known.Add(process, &runtimeProcess{})
+		default:
+			r.skipped.Add(1)
+		}
+		return schedulingUnknown
 	}
-	select {
-	case r.waiting <- process:
-		r.known.Add(process, schedulingUnknown)
-	default:
-		r.skipped.Add(1)
+	by := scheduling(p.by.Load())
+	if by == schedulingGoroutines && !p.noticed {
+		p.serves = p.serves || role == RoleServer
+		p.asks = p.asks || role == RoleClient
+		p.noticed = p.serves && p.asks && r.clients.notice(process.PID)
 	}
-	return schedulingUnknown
+	return by
 }
 
 func (r *runtimes) run() {
@@ -152,14 +167,14 @@ func (r *runtimes) examine(process workload.Key) {
 			return
 		}
 	}
-	if by, known := r.known.Peek(process); known && by != found.by {
-		r.known.Add(process, found.by)
+	if p, known := r.known.Peek(process); known {
+		p.by.Store(uint32(found.by))
 	}
 }
 
 // forget is told of processes that known has no more.
-func (r *runtimes) forget(process workload.Key, by scheduling) {
-	if by != schedulingGoroutines {
+func (r *runtimes) forget(process workload.Key, p *runtimeProcess) {
+	if scheduling(p.by.Load()) != schedulingGoroutines {
 		return
 	}
 	if err := r.processes.Delete(process.PID); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {

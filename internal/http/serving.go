@@ -304,7 +304,11 @@ func (p *pairing) enter(e *Exchange, selected bool, m *message, head *messageHea
 	}
 	by := schedulingUnknown // a call in the other direction says nothing of who moved the request
 	if bpfMessageDirection(m.Direction) == requestDirection {
-		by = p.schedules(head)
+		begins := e.Role
+		if begins == RoleClient && e.MajorVersion == 2 {
+			begins = 0 // the goroutine that writes it was started by the one that asks
+		}
+		by = p.schedules(head, begins)
 	}
 	key := exchangeKey{e.FlowID, e.RequestOffset}
 	if e.Role == RoleServer {
@@ -334,7 +338,7 @@ func (p *pairing) enter(e *Exchange, selected bool, m *message, head *messageHea
 // answered takes note of the beginning of an exchange's response.
 func (p *pairing) answered(e *Exchange, m *message, head *messageHead) {
 	if e.service.stage != stageNone {
-		p.serving.answer(&e.service, m, p.schedules(head))
+		p.serving.answer(&e.service, m, p.schedules(head, 0))
 	}
 }
 

@@ -31,7 +31,7 @@ func (o *observation) recognized(p *program, by scheduling) {
 	o.t.Helper()
 	require.Eventually(o.t, func() bool {
 		for _, process := range o.runtimes.known.Keys() {
-			if found, _ := o.runtimes.known.Peek(process); int(process.PID) == p.Process.Pid && found == by {
+			if found, _ := o.runtimes.known.Peek(process); int(process.PID) == p.Process.Pid && scheduling(found.by.Load()) == by {
 				return true
 			}
 		}
@@ -163,4 +163,98 @@ func TestParentsInAnEventLoop(t *testing.T) {
 			assert.Less(t, told, 16, "it shows soon that it is a loop")
 		})
 	}
+}
+
+func relayGo(t *testing.T, how string) (*program, int) {
+	t.Helper()
+	relay := start(t, []string{programVariable + "=relay"}, executable(t), how)
+	return relay, relay.record(t).Port
+}
+
+// warmUpGo lets a relay of Go be recognized, and attached to.
+func (o *observation) warmUpGo(relay *program, port, target int) (requests int) {
+	o.t.Helper()
+	o.warmUp(relay, port, target, schedulingGoroutines)
+	fetchGo(o.t, relays(1, 1, port, target, 1, 0))
+	require.Eventually(o.t, func() bool {
+		for _, usage := range o.goClients.stats().Maps {
+			if usage.Map == "go_client_processes" && usage.Entries > 0 {
+				return true
+			}
+		}
+		return false
+	}, patience, time.Millisecond)
+	time.Sleep(200 * time.Millisecond)
+	return 2
+}
+
+func TestParentsInGoroutines(t *testing.T) {
+	for _, how := range []string{"http1", "http1 child", "http2", "http2 child", "https1", "https2"} {
+		t.Run(how, func(t *testing.T) {
+			o := observe(t)
+			_, target := serveGo(t)
+			if strings.HasPrefix(how, "https") {
+				var server *program
+				server, target = serveGoTLS(t)
+				o.attached(server)
+			}
+			relay, port := relayGo(t, how)
+			from := 2
+			if strings.Contains(how, "1") {
+				from = o.warmUpGo(relay, port, target)
+			} else {
+				o.warmUp(relay, port, target, schedulingGoroutines)
+				fetchGo(o.t, relays(1, 1, port, target, 1, 0))
+			}
+			fetchGo(t, relays(from, 400, port, target, 16, 1))
+			if how == "http2 child" { // the goroutine that writes it is a child of the child
+				assert.Zero(t, o.checkTold(from, 400, port, target))
+				return
+			}
+			o.checkAllTold(from, 400, port, target)
+		})
+	}
+}
+
+// TestParentsOfWhatIsLeftBehind lets goroutines go on after the response, while the next request is served. It shows that
+// they do; what was told before that may be wrong.
+func TestParentsOfWhatIsLeftBehind(t *testing.T) {
+	o := observe(t)
+	_, target := serveGo(t)
+	relay, port := relayGo(t, "http1")
+	from := o.warmUpGo(relay, port, target)
+	p := relays(from, 400, port, target, 4, 0)
+	for i := range p.Requests {
+		p.Requests[i].URL += "&left"
+	}
+	fetchGo(t, p)
+	wrong, told := 0, 0
+	for _, c := range o.chains(from, 400, port, target) {
+		switch {
+		case c.sent.ParentSpanID().IsEmpty():
+		case c.sent.ParentSpanID() == c.received.SpanID():
+			told++
+		default:
+			wrong++
+		}
+	}
+	t.Logf("of 400 parents, %d are told and %d are wrong", told, wrong)
+	assert.LessOrEqual(t, wrong, 4, "one for each connection, at most")
+
+	// Nobody is left behind here: the goroutines that serve are believed all the same.
+	fetchGo(t, relays(from+400, 100, port, target, 4, 0))
+	o.checkAllTold(from+400, 100, port, target)
+}
+
+// TestParentsOfStreams lets the streams of a connection of HTTP/2 be served by goroutines of which nobody says whose they
+// are.
+func TestParentsOfStreams(t *testing.T) {
+	o := observe(t)
+	_, target := serveGo(t)
+	relay, port := relayGo(t, "http1")
+	from := o.warmUpGo(relay, port, target)
+	p := relays(from, 200, port, target, 8, 1)
+	p.HTTP2 = true
+	fetchGo(t, p)
+	t.Logf("of 200 parents, %d are told", o.checkTold(from, 200, port, target))
 }

@@ -340,7 +340,7 @@ func TestPairingPassesTracesOn(t *testing.T) {
 		o := newObserver(10)
 		i := noRandomness(t)
 		o.locate = i.identify
-		o.schedules = func(*messageHead) scheduling { return schedulingThreads }
+		o.schedules = func(*messageHead, Role) scheduling { return schedulingThreads }
 		steps := []step{request(get("/a")), response(ok(0))}
 		wires := map[byte][]told{}
 		for name, w := range map[byte]*wire{
@@ -402,4 +402,18 @@ func (o *observer) of(cookie uint64, role Role) Exchange {
 		}
 	}
 	return Exchange{}
+}
+
+func BenchmarkServing(b *testing.B) {
+	s := newServing(maxUnits)
+	m := &message{TimeNs: 1000, Cookie: 5, Tid: 77}
+	id := nameID("a")
+	b.ReportAllocs()
+	for b.Loop() {
+		part := s.receive(m, 1, schedulingThreads, id)
+		_, sent := s.send(m, 1, schedulingThreads)
+		s.answer(&sent, m, schedulingThreads)
+		s.answer(&part, m, schedulingThreads)
+		s.leave(&part, m)
+	}
 }

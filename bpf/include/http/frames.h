@@ -349,7 +349,6 @@ static __always_inline void report_frames(struct call *call, struct walker *walk
 		captured->message.flags |= MESSAGE_TRUNCATED;
 	if (frames->begins)
 		captured->message.flags |= MESSAGE_BEGINNING;
-	note_goroutine(&captured->message);
 	frames->begins = false;
 	frames->told = frames->place;
 	frames->told_left = frames->silent ? 0 : frames->left;

@@ -37,9 +37,11 @@ struct {
 
 struct pt_regs___goroutine {
 	unsigned long r14;
+	unsigned long ax;
 	unsigned long sp;
 };
 
+#define first_argument(registers)    ((registers)->ax)
 #define goroutine_address(registers) ((registers)->r14)
 #define goroutine_stack(registers)   ((registers)->sp)
 
@@ -49,12 +51,15 @@ struct pt_regs___goroutine {
 	struct user_pt_regs user_regs;
 };
 
+#define first_argument(registers)    ((registers)->user_regs.regs[0])
 #define goroutine_address(registers) ((registers)->user_regs.regs[28])
 #define goroutine_stack(registers)   ((registers)->user_regs.sp)
 
 #endif
 
 #pragma clang attribute pop
+
+/* In a function of Go, first_argument is what its calling convention has first. */
 
 /* Reads the ids of the goroutine that a g is; stack is where the thread's stack is now. */
 static __always_inline void read_goroutine(struct go_process *process, __u64 g, __u64 stack, __u64 *goid,
@@ -89,7 +94,7 @@ static __always_inline void note_goroutine(struct message *message)
 	struct go_process *process = current_go_process();
 	struct pt_regs___goroutine *registers;
 
-	if (!process)
+	if (!process || message->goroutine)
 		return;
 	registers = (struct pt_regs___goroutine *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	read_goroutine(process, goroutine_address(registers), goroutine_stack(registers), &message->goroutine,

@@ -70,8 +70,6 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	captured->message.length = length;
 	captured->message.tail = tail;
 	captured->message.captured = have;
-	if (kind == MESSAGE_HEAD)
-		note_goroutine(&captured->message);
 	report_captured(captured);
 }
 

@@ -213,6 +213,7 @@ static __always_inline void report_captured(struct captured_message *captured)
 {
 	__u32 have = captured->message.captured & (2 * MAX_HEAD_BYTES - 1);
 
+	note_goroutine(&captured->message);
 	send_message(NULL, captured, sizeof(captured->message) + have);
 }
 

@@ -14,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include "http/frames.h"
+#include "http/go_client.h"
 #include "http/http1.h"
 #include "http/message.h"
 #include "http/recognize.h"
@@ -227,8 +228,11 @@ static __always_inline void moved_in_plain(struct tls_connection *connection, __
 		call.few = first_bytes(source, length, &call.first);
 	if (!socket->protocol && call.few == sizeof(call.first) && looks_like_headers_frame(call.first))
 		join_frames(socket, &call);
-	if (socket->protocol == PROTOCOL_HTTP2 || recognize(socket, &call))
+	if (socket->protocol == PROTOCOL_HTTP2 || recognize(socket, &call)) {
+		if (call.head && direction == MESSAGE_SENT)
+			take_go_caller(connection->cookie, &call.message);
 		follow(socket, source, &call);
+	}
 	connection->offset[direction & 1] = call.offset + length;
 	release_scratch(call.scratch);
 }
