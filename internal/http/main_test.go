@@ -18,7 +18,7 @@ import (
 
 	"go.uber.org/goleak"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/h2c"
+	"golang.org/x/net/http2/h2c" //nolint:staticcheck // what replaces it does not upgrade
 )
 
 // programVariable makes the test binary a program that the probe observes: it does not observe its own process.
@@ -159,7 +159,6 @@ func serveUpgradedMain() error {
 		w.Header().Set("Content-Length", "20000")
 		_, _ = w.Write(make([]byte, 20_000))
 	})
-	//nolint:staticcheck // what replaces it does not upgrade
 	return http.Serve(listener, h2c.NewHandler(answer, &http2.Server{}))
 }
 
