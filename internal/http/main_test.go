@@ -159,6 +159,7 @@ func serveUpgradedMain() error {
 		w.Header().Set("Content-Length", "20000")
 		_, _ = w.Write(make([]byte, 20_000))
 	})
+	//nolint:staticcheck // what replaces it does not upgrade
 	return http.Serve(listener, h2c.NewHandler(answer, &http2.Server{}))
 }
 
