@@ -3,39 +3,72 @@
 package main
 
 import (
+	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
-	"net/http"
+	nethttp "net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http"
 )
 
 const (
+	httpPort        = 8080
 	httpAddress     = "127.0.0.1:8080"
 	httpConnections = 32
 	httpBody        = "Hello, this is a response of some 100 bytes, which is what a small answer of an interface often has.\n"
 )
 
+// httpListen is how a server is to listen.
+type httpListen struct {
+	Certificate []byte // with its key, in PEM; empty: without TLS
+}
+
+func (l httpListen) scheme() string {
+	if len(l.Certificate) > 0 {
+		return "https"
+	}
+	return "http"
+}
+
+// finish is of servers that count nothing themselves.
+func finish() func(json.RawMessage) (any, error) {
+	return operation(func(none) (none, error) { return none{}, nil })
+}
+
 // httpServerRole is a Go server.
 func httpServerRole() operations {
-	return operations{"listen": operation(func(none) (none, error) {
+	return operations{"finish": finish(), "listen": operation(func(order httpListen) (none, error) {
 		listener, err := net.Listen("tcp4", httpAddress)
 		if err != nil {
 			return none{}, err
 		}
-		server := &http.Server{
+		server := &nethttp.Server{
 			ReadHeaderTimeout: time.Minute,
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			Handler: nethttp.HandlerFunc(func(w nethttp.ResponseWriter, _ *nethttp.Request) {
 				_, _ = w.Write([]byte(httpBody)) // wrk has gone: nothing to tell anybody
 			}),
+			ErrorLog: log.New(io.Discard, "", 0), // wrk ends without a farewell
+		}
+		if len(order.Certificate) > 0 {
+			certificate, err := tls.X509KeyPair(order.Certificate, order.Certificate)
+			if err != nil {
+				return none{}, fmt.Errorf("read the certificate: %w", err)
+			}
+			server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{certificate}}
+			go func() { _ = server.ServeTLS(listener, "", "") }() // until the process ends
+			return none{}, nil
 		}
 		go func() { _ = server.Serve(listener) }() // until the process ends
 		return none{}, nil
@@ -57,21 +90,27 @@ http {
 	fastcgi_temp_path %[1]s/fastcgi;
 	uwsgi_temp_path %[1]s/uwsgi;
 	scgi_temp_path %[1]s/scgi;
-	server { listen %[2]s; root %[1]s; location / { index none; try_files /body.txt =404; } }
+	server { listen %[2]s%[3]s; root %[1]s; location / { index none; try_files /body.txt =404; } }
 }
 `
 
 // nginxRole runs nginx, which ends with this process.
 func nginxRole() operations {
-	return operations{"listen": operation(func(none) (none, error) {
+	return operations{"finish": finish(), "listen": operation(func(order httpListen) (none, error) {
 		directory, err := os.MkdirTemp("", "bench-nginx-")
 		if err != nil {
 			return none{}, err
 		}
+		certificate := filepath.Join(directory, "certificate.pem")
+		secure := ""
+		if len(order.Certificate) > 0 {
+			secure = fmt.Sprintf(" ssl; ssl_certificate %[1]s; ssl_certificate_key %[1]s", certificate)
+		}
 		configuration := filepath.Join(directory, "nginx.conf")
 		for file, content := range map[string]string{
-			configuration:                        fmt.Sprintf(nginxConfiguration, directory, httpAddress),
+			configuration:                        fmt.Sprintf(nginxConfiguration, directory, httpAddress, secure),
 			filepath.Join(directory, "body.txt"): httpBody,
+			certificate:                          string(order.Certificate),
 		} {
 			if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 				return none{}, err
@@ -97,7 +136,10 @@ func awaitListener() error {
 }
 
 // wrkOrder is how long wrk is to run.
-type wrkOrder struct{ Window time.Duration }
+type wrkOrder struct {
+	Window time.Duration
+	Scheme string
+}
 
 // wrkResult is what wrk says.
 type wrkResult struct {
@@ -112,7 +154,7 @@ func wrkRole() operations {
 	return operations{"run": operation(func(order wrkOrder) (wrkResult, error) {
 		seconds := max(1, int(order.Window.Round(time.Second).Seconds()))
 		output, err := exec.Command("wrk", "-t2", "-c", strconv.Itoa(httpConnections), "-d", strconv.Itoa(seconds)+"s",
-			"--latency", "http://"+httpAddress+"/greeting").CombinedOutput()
+			"--latency", order.Scheme+"://"+httpAddress+"/greeting").CombinedOutput()
 		if err != nil {
 			return wrkResult{}, fmt.Errorf("run wrk (apt install wrk): %w: %s", err, output)
 		}
@@ -139,233 +181,101 @@ func parseWrk(output string) (result wrkResult, err error) {
 	return result, nil
 }
 
-// httpWindow is what came of one window.
-type httpWindow struct {
-	wrk           wrkResult
-	before, after receiverUsage
-	totals        receiverTotals
+// httpWindow is what came of one window of requests.
+type httpWindow = window[wrkResult, none]
+
+func (r wrkResult) units() int         { return r.Requests }
+func (r wrkResult) perSecond() float64 { return r.PerSecond }
+
+// httpReceiver has the HTTP probe alone, which tells of one service only: what else the host does is not counted.
+func httpReceiver(port int, traces bool) *receiverOrder {
+	config := map[string]any{
+		"http::enabled": true, "tcp::enabled": false, "kernel::ring_bytes": 16 << 20,
+		"select::include": []any{map[string]any{"port": strconv.Itoa(port)}},
+	}
+	return &receiverOrder{Config: config, Probe: http.ProbeName, Traces: traces}
 }
 
-// perRequest is a time in microseconds for each request, both of its ends.
-func (w *httpWindow) perRequest(spent time.Duration) float64 {
-	return float64(spent.Nanoseconds()) / 1e3 / float64(w.wrk.Requests)
-}
-
-func runHTTPWindow(server string, window time.Duration, order *receiverOrder) (*httpWindow, error) {
-	life := window + 60*time.Second
-	ns, err := newNamespace(namespaceSettings(true))
-	if err != nil {
-		return nil, err
+// httpVariants are what all scenarios with requests compare.
+func httpVariants(port int) []variant {
+	return []variant{
+		{"without", nil},
+		{"metrics", httpReceiver(port, false)},
+		{"metrics + traces", httpReceiver(port, true)},
 	}
-	defer func() {
-		ns.close()
-		time.Sleep(settle)
-	}()
-	w := &httpWindow{}
-	var receiver *child
-	if order != nil {
-		if receiver, err = startReceiverChild(order, life); err != nil {
-			return nil, err
-		}
-		defer receiver.stop()
-	}
-	serving, err := ns.start(server, life)
-	if err != nil {
-		return nil, err
-	}
-	defer serving.stop()
-	if _, err := call[none](serving, "listen", none{}); err != nil {
-		return nil, err
-	}
-	client, err := ns.start(wrkName, life)
-	if err != nil {
-		return nil, err
-	}
-	defer client.stop()
-	time.Sleep(settle)
-	if receiver != nil {
-		if w.before, err = call[receiverUsage](receiver, "use", none{}); err != nil {
-			return nil, err
-		}
-	}
-	if w.wrk, err = call[wrkResult](client, "run", wrkOrder{window}); err != nil {
-		return nil, err
-	}
-	time.Sleep(settle)
-	if receiver != nil {
-		if w.after, err = call[receiverUsage](receiver, "use", none{}); err != nil {
-			return nil, err
-		}
-		if w.totals, err = call[receiverTotals](receiver, "stop", none{}); err != nil {
-			return nil, err
-		}
-	}
-	return w, nil
-}
-
-func httpReceiver(traces bool, more map[string]any) *receiverOrder {
-	config := map[string]any{"http::enabled": true, "tcp::enabled": false, "kernel::ring_bytes": 16 << 20}
-	for key, value := range more {
-		config[key] = value
-	}
-	return &receiverOrder{Config: config, Probe: "http", Traces: traces}
 }
 
 func runHTTP(opts options, r *report) error {
-	variants := []variant{
-		{"without", nil},
-		{"metrics", httpReceiver(false, nil)},
-		{"metrics + traces", httpReceiver(true, nil)},
-	}
 	for _, server := range []string{httpServerName, nginxName} {
-		if err := runHTTPAgainst(server, variants, opts, r); err != nil {
+		measured, err := runRequests(server, httpListen{}, opts, r)
+		if err != nil {
 			return err
 		}
+		throughput := measured.compared.ratio(2)
+		r.target(server+": throughput with metrics and traces / without", ">= 0.93, hoped 0.96", throughput.format("%.3f"), throughput.Median >= 0.93)
+		latency := measured.compared.medianOf(2, medianLatency) / measured.compared.medianOf(0, medianLatency)
+		r.target(server+": median latency with / without", "<= 1.06", fmt.Sprintf("%.3f", latency), latency <= 1.06)
+		r.target(server+": BPF time per request, both ends", "<= 2.5 us", fmt.Sprintf("%.2f us", measured.programs), measured.programs <= 2.5)
+		processorTarget(r, server, "request", measured.compared.processor(2))
+		measured.complete(server, r)
 	}
 	return nil
 }
 
-func runHTTPAgainst(server string, variants []variant, opts options, r *report) error {
-	rates := make([][][]float64, len(variants))
-	windows := make([][]*httpWindow, len(variants))
-	var missing []string
-	requests := 0
-	for round := range opts.rounds {
-		for i := range variants {
-			rates[i] = append(rates[i], nil)
-		}
-		for _, i := range mirrored(len(variants)) {
-			order := variants[i].order
-			if order != nil && opts.profile != "" && round == 0 {
-				profiled := *order
-				profiled.Profile = opts.profile + "." + strings.ReplaceAll(server+"."+variants[i].name, " ", "")
-				order = &profiled
-			}
-			w, err := runHTTPWindow(server, opts.window, order)
-			if err != nil {
-				return err
-			}
-			rates[i][round] = append(rates[i][round], w.wrk.PerSecond)
-			windows[i] = append(windows[i], w)
-			if order != nil {
-				requests += w.wrk.Requests
-				missing = append(missing, w.differences()...)
-			}
-		}
-		r.progress("%s, round %d: requests/s %s", server, round+1, roundText(variants, rates, round))
+// processorTarget judges what the receiver's own process takes with metrics and traces.
+func processorTarget(r *report, name, unit string, spent spread) {
+	r.target(titled(name, "processor time of the receiver per "+unit+", metrics and traces"), "<= 3 us", spent.format("%.2f")+" us", spent.Median <= 3)
+}
+
+// measuredRequests is what wrk measured of one server.
+type measuredRequests struct {
+	compared *comparison[wrkResult, none]
+	programs float64 // microseconds for each request
+}
+
+// runRequests measures a server by wrk, and prints what comes of it without judging.
+func runRequests(server string, listen httpListen, opts options, r *report) (measured measuredRequests, err error) {
+	requests := traffic{
+		server: server, client: wrkName, listen: listen, run: wrkOrder{Window: opts.window, Scheme: listen.scheme()},
+		settings: namespaceSettings(true), life: opts.window + 60*time.Second,
 	}
-	statistics, rows, err := httpStatistics(server, opts)
+	if measured.compared, err = compare[wrkResult, none](server, requests, httpVariants(httpPort), opts, r); err != nil {
+		return measured, err
+	}
+	measured.programs, _, err = withStatistics[wrkResult, none](server, "request", requests, httpReceiver(httpPort, true), r)
 	if err != nil {
-		return err
+		return measured, err
 	}
-	r.table(server+": BPF programs, by the kernel's statistics (both ends of a request)",
-		[]string{"program", "runs per request", "ns per run", "us per request"}, rows)
-	reportHTTP(server, r, variants, rates, windows)
-
-	throughput := spreadOf(ratios(rates[2], rates[0]))
-	r.target(server+": throughput with metrics and traces / without", ">= 0.93, hoped 0.96", throughput.format("%.3f"), throughput.Median >= 0.93)
-	latency := medianLatency(windows[2]) / medianLatency(windows[0])
-	r.target(server+": median latency with / without", "<= 1.06", fmt.Sprintf("%.3f", latency), latency <= 1.06)
-	r.target(server+": BPF time per request, both ends", "<= 2.5 us", fmt.Sprintf("%.2f us", statistics), statistics <= 2.5)
-	spent := httpProcessor(windows[2])
-	r.target(server+": processor time of the receiver per request, metrics and traces", "<= 3 us", spent.format("%.2f")+" us", spent.Median <= 3)
-	seen := fmt.Sprintf("all of %d, both ends", requests)
-	if len(missing) > 0 {
-		seen = strings.Join(missing, "; ")
-	}
-	r.target(server+": requests seen", "all", seen, len(missing) == 0)
-	return nil
+	measured.compared.table(r, server, "request",
+		column[wrkResult, none]{"p50 us", "%.0f", medianLatency},
+		column[wrkResult, none]{"p99 us", "%.0f", func(w *httpWindow) float64 { return float64(w.client.P99.Nanoseconds()) / 1e3 }})
+	return measured, nil
 }
 
-// differences compares with what wrk has counted. At its end it leaves requests unanswered that the server may have answered:
-// at most one for each connection.
-func (w *httpWindow) differences() []string {
+func medianLatency(w *httpWindow) float64 { return float64(w.client.Median.Nanoseconds()) / 1e3 }
+
+// complete judges whether every request was seen.
+func (m *measuredRequests) complete(server string, r *report) {
+	requests := 0
+	var missing []string
+	for _, w := range m.compared.observed() {
+		requests += w.client.Requests
+		missing = append(missing, httpDifferences(w)...)
+	}
+	r.target(server+": requests seen", "all", textOr(missing, fmt.Sprintf("all of %d, both ends", requests)), len(missing) == 0)
+}
+
+// httpDifferences compares with what wrk has counted. At its end it leaves requests unanswered that the server may have
+// answered: at most one for each connection.
+func httpDifferences(w *httpWindow) []string {
 	var found []string
 	for _, role := range []string{"client", "server"} {
-		if got := w.totals.Exchanges[role]; got < w.wrk.Requests || got > w.wrk.Requests+httpConnections {
-			found = append(found, fmt.Sprintf("wrk has %d answers, the receiver counts %d for the %s", w.wrk.Requests, got, role))
+		if got := w.totals.Exchanges[role]["GET 200"]; got < w.client.Requests || got > w.client.Requests+httpConnections {
+			found = append(found, fmt.Sprintf("wrk has %d answers, the receiver counts %d for the %s", w.client.Requests, got, role))
 		}
 	}
-	if w.wrk.Errors != "" {
-		found = append(found, w.wrk.Errors)
+	if w.client.Errors != "" {
+		found = append(found, w.client.Errors)
 	}
-	for reason, count := range w.after.Lost {
-		if count > 0 && strings.HasPrefix(reason, "http ") {
-			found = append(found, fmt.Sprintf("lost: %s %d", reason, count))
-		}
-	}
-	return found
-}
-
-func medianLatency(windows []*httpWindow) float64 {
-	var values []float64
-	for _, w := range windows {
-		values = append(values, float64(w.wrk.Median))
-	}
-	return median(values)
-}
-
-func httpProcessor(windows []*httpWindow) spread {
-	var values []float64
-	for _, w := range windows {
-		values = append(values, w.perRequest(w.after.User+w.after.System-w.before.User-w.before.System))
-	}
-	return spreadOf(values)
-}
-
-func reportHTTP(server string, r *report, variants []variant, rates [][][]float64, windows [][]*httpWindow) {
-	var rows [][]string
-	for i, v := range variants {
-		var rate, p50, p99, resident []float64
-		for _, w := range windows[i] {
-			rate = append(rate, w.wrk.PerSecond)
-			p50 = append(p50, float64(w.wrk.Median.Nanoseconds())/1e3)
-			p99 = append(p99, float64(w.wrk.P99.Nanoseconds())/1e3)
-			resident = append(resident, float64(w.after.ResidentBytes)/(1<<20))
-		}
-		row := []string{
-			v.name, spreadOf(rate).format("%.0f"), spreadOf(ratios(rates[i], rates[0])).format("%.3f"),
-			fmt.Sprintf("%.0f", median(p50)), fmt.Sprintf("%.0f", median(p99)),
-		}
-		if v.order == nil {
-			row = append(row, "-", "-")
-		} else {
-			row = append(row, httpProcessor(windows[i]).format("%.2f"), fmt.Sprintf("%.0f", median(resident)))
-		}
-		rows = append(rows, row)
-	}
-	r.table(server+": requests (median, min .. max); latency and processor time in us",
-		[]string{"receiver", "requests/s", "ratio", "p50", "p99", "receiver per request", "RSS MiB"}, rows)
-}
-
-// httpStatistics has the kernel account for the programs' time, in windows of their own because that costs.
-func httpStatistics(server string, opts options) (microseconds float64, rows [][]string, err error) {
-	runs, nanoseconds, perRequest := map[string][]float64{}, map[string][]float64{}, map[string][]float64{}
-	var totals []float64
-	for range statisticsWindows {
-		w, err := runHTTPWindow(server, opts.window, httpReceiver(true, map[string]any{"kernel::program_stats": true}))
-		if err != nil {
-			return 0, nil, err
-		}
-		total := time.Duration(0)
-		for name, after := range w.after.Programs {
-			before := w.before.Programs[name]
-			ran, spent := after.Runs-before.Runs, after.Time-before.Time
-			if ran == 0 {
-				continue
-			}
-			total += spent
-			runs[name] = append(runs[name], float64(ran)/float64(w.wrk.Requests))
-			nanoseconds[name] = append(nanoseconds[name], float64(spent.Nanoseconds())/float64(ran))
-			perRequest[name] = append(perRequest[name], w.perRequest(spent))
-		}
-		totals = append(totals, w.perRequest(total))
-	}
-	for name := range runs {
-		rows = append(rows, []string{
-			name, fmt.Sprintf("%.2f", median(runs[name])), spreadOf(nanoseconds[name]).format("%.0f"), spreadOf(perRequest[name]).format("%.3f"),
-		})
-	}
-	rows = append(rows, []string{"all", "", "", spreadOf(totals).format("%.3f")})
-	return median(totals), rows, nil
+	return append(found, lostOf(http.ProbeName, w.after)...)
 }

@@ -20,18 +20,18 @@ func runLatency(opts options, r *report) error {
 	}
 	var outcomes []outcome
 	for _, perSecond := range []int{50, 5000} {
-		traffic := stormOrder{Window: 3 * opts.window, Concurrency: stormConcurrency, Addresses: 1, PerSecond: perSecond, Record: true}
+		order := stormOrder{Window: 3 * opts.window, Concurrency: stormConcurrency, Addresses: 1, PerSecond: perSecond, Record: true}
 		// A port is used once, so that it names the connection.
-		settings := namespaceSettings(false)
+		connections := order.traffic(namespaceSettings(false))
 
-		records, err := stormWindow(traffic, settings, &receiverOrder{Config: flowLogs(), Logs: true, Inspect: true})
+		records, err := measure[stormResult, stormCounts](connections, &receiverOrder{Config: flowLogs(), Logs: true, Inspect: true})
 		if err != nil {
 			return err
 		}
 		delays, missed := recordDelays(records)
 		outcomes = append(outcomes, outcome{fmt.Sprintf("flow record, %d connections/s", perSecond), delays, missed})
 
-		metrics, err := stormWindow(traffic, settings, &receiverOrder{Config: map[string]any{"metrics::interval": "100ms"}})
+		metrics, err := measure[stormResult, stormCounts](connections, &receiverOrder{Config: map[string]any{"metrics::interval": "100ms"}})
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func milliseconds(nanoseconds float64) string { return fmt.Sprintf("%.1f", nanos
 
 // recordDelays joins the client's account of each close with the records' arrival. Both ends of a connection end with
 // the client's close, since the server has closed before.
-func recordDelays(w *window) (delays []int64, missed int) {
+func recordDelays(w *stormWindow) (delays []int64, missed int) {
 	closed := make(map[int]int64, len(w.client.Closed))
 	for _, c := range w.client.Closed {
 		closed[c.Port] = c.Time
@@ -73,7 +73,7 @@ func recordDelays(w *window) (delays []int64, missed int) {
 }
 
 // metricDelays takes the n-th connection as seen when n are counted.
-func metricDelays(w *window) (delays []int64, missed int) {
+func metricDelays(w *stormWindow) (delays []int64, missed int) {
 	var events, times []int64
 	var clients, servers []int
 	for _, c := range w.client.Closed {

@@ -22,6 +22,7 @@ type options struct {
 	window      time.Duration
 	warmUp      time.Duration
 	connections int
+	requests    int
 	profile     string
 	json        string
 	against     []variant // receivers of other builds of this program
@@ -39,6 +40,10 @@ func scenarios() []scenario {
 		{"latency", "time from the end of a connection to the consumer", runLatency},
 		{"bulk", "one connection at full speed: throughput", runBulk},
 		{"http", "keep-alive requests to a Go server and to nginx, by wrk: throughput, latency, completeness, processor time", runHTTP},
+		{"https", "the same over TLS", runHTTPS},
+		{"grpc", "unary calls of grpc-go to grpc-go: throughput, completeness, processor time", runGRPC},
+		{"mixed", "requests of all sorts, by HTTP/1 and HTTP/2: each span of both ends is what the programs say", runMixed},
+		{"echo", "sockets that are not HTTP, with the HTTP probe alone: throughput", runEcho},
 		{"idle", "many open idle connections: memory, and what a snapshot takes", runIdle},
 		{"ring", "events that the ring's reader keeps up with", runRing},
 	}
@@ -55,6 +60,12 @@ func roles() map[string]func() operations {
 		httpServerName:  httpServerRole,
 		nginxName:       nginxRole,
 		wrkName:         wrkRole,
+		grpcServerName:  grpcServerRole,
+		grpcClientName:  grpcClientRole,
+		mixedServerName: mixedServerRole,
+		mixedClientName: mixedClientRole,
+		echoServerName:  echoServerRole,
+		echoClientName:  echoClientRole,
 		idleServerName:  idleServerRole,
 		idleClientName:  idleClientRole,
 	}
@@ -69,6 +80,12 @@ const (
 	httpServerName  = "http server"
 	nginxName       = "nginx"
 	wrkName         = "wrk"
+	grpcServerName  = "grpc server"
+	grpcClientName  = "grpc client"
+	mixedServerName = "mixed server"
+	mixedClientName = "mixed client"
+	echoServerName  = "echo server"
+	echoClientName  = "echo client"
 	idleServerName  = "idle server"
 	idleClientName  = "idle client"
 )
@@ -120,7 +137,8 @@ func parse(arguments []string) ([]scenario, options, error) {
 	flags.DurationVar(&opts.window, "window", 2*time.Second, "how long one measurement takes")
 	flags.DurationVar(&opts.warmUp, "warmup", 500*time.Millisecond, "how long traffic runs before a measurement")
 	flags.IntVar(&opts.connections, "connections", 50_000, "how many idle connections are opened")
-	flags.StringVar(&opts.profile, "cpuprofile", "", "storm, idle: write processor profiles of the receiver to `FILE`.metrics, FILE.metrics+flowlogs and FILE.idle")
+	flags.IntVar(&opts.requests, "requests", 100_000, "how many mixed requests are made")
+	flags.StringVar(&opts.profile, "cpuprofile", "", "write processor profiles of the receiver to `FILE`.metrics and so on")
 	flags.StringVar(&opts.json, "json", "", "write the results to `FILE` as well")
 	flags.Func("against", "storm, bulk: compare with the receiver of another build of this program, as `NAME=FILE` (may be repeated)",
 		func(value string) error {
@@ -153,8 +171,8 @@ func parse(arguments []string) ([]scenario, options, error) {
 		}
 		arguments = flags.Args()
 	}
-	if opts.rounds < 1 || opts.window <= 0 || opts.connections < 1 {
-		return nil, opts, errors.New("-rounds, -window and -connections must be positive")
+	if opts.rounds < 1 || opts.window <= 0 || opts.connections < 1 || opts.requests < 1 {
+		return nil, opts, errors.New("-rounds, -window, -connections and -requests must be positive")
 	}
 	if len(names) == 0 {
 		return scenarios(), opts, nil

@@ -31,7 +31,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/ebpfreceiver/ebpfreceiver/internal/http"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/tcp"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/ebpfreceiver"
 )
@@ -42,7 +41,8 @@ type receiverOrder struct {
 	Probe   string         // whose events and programs are accounted for; empty: the TCP probe
 	Traces  bool           // whether there is a traces pipeline
 	Logs    bool           // whether there is a logs pipeline
-	Inspect bool           // look into every flow record, which costs; else they are only counted
+	Inspect bool           // look into every flow record and span, which costs; else they are only counted
+	Keep    bool           // keep spans, for a comparison one by one
 	Profile string         // file for a processor profile
 	Binary  string         // another build of this program whose receiver is to run; empty: this one
 }
@@ -99,7 +99,9 @@ type receiverTotals struct {
 	Failed  int   // connections that the metrics count as failed or as closed with an error
 
 	SpanCount int
-	Exchanges map[string]int // by role: HTTP exchanges with status 200, by the metrics
+	Exchanges exchangeCounts // by the metrics
+	Spans     exchangeCounts // only with Inspect
+	Kept      []keptSpan     // only with Keep
 
 	RecordCount int
 	Arrivals    []arrival      // of records, only with Inspect
@@ -154,7 +156,7 @@ func startReceiver(order receiverOrder) (*observedReceiver, error) {
 		order:  order,
 		reader: sdkmetric.NewManualReader(),
 		log:    &snapshotLog{},
-		totals: receiverTotals{Metrics: sides{}, Records: sides{}, Exchanges: map[string]int{}},
+		totals: receiverTotals{Metrics: sides{}, Records: sides{}, Exchanges: exchangeCounts{}, Spans: exchangeCounts{}},
 	}
 	factory := ebpfreceiver.NewFactory()
 	config := factory.CreateDefaultConfig()
@@ -311,17 +313,14 @@ func (o *observedReceiver) takeMetrics(_ context.Context, metrics pmetric.Metric
 	now := time.Now().UnixNano()
 	seen := sides{"client": {}, "server": {}}
 	failed := 0
-	exchanges := map[string]int{}
+	exchanges := exchangeCounts{}
 	for _, resource := range metrics.ResourceMetrics().All() {
 		for _, scope := range resource.ScopeMetrics().All() {
 			for _, metric := range scope.Metrics().All() {
+				if exchanges.addMetric(metric) {
+					continue
+				}
 				switch metric.Name() {
-				case http.MetricServerRequestDuration:
-					exchanges["server"] += answered(metric)
-					continue
-				case http.MetricClientRequestDuration:
-					exchanges["client"] += answered(metric)
-					continue
 				case tcp.MetricConnectionsClosed, tcp.MetricConnectionsFailed, tcp.MetricIO:
 				default:
 					continue
@@ -359,20 +358,23 @@ func (o *observedReceiver) takeMetrics(_ context.Context, metrics pmetric.Metric
 	return nil
 }
 
-// answered counts the exchanges that ended with status 200.
-func answered(metric pmetric.Metric) (count int) {
-	for _, point := range metric.Histogram().DataPoints().All() {
-		if text(point.Attributes(), "http.response.status_code") == "200" && text(point.Attributes(), "error.type") == "" {
-			count += int(point.Count())
-		}
-	}
-	return count
-}
-
 func (o *observedReceiver) takeTraces(_ context.Context, traces ptrace.Traces) error {
 	o.mutex.Lock()
 	defer o.mutex.Unlock()
 	o.totals.SpanCount += traces.SpanCount()
+	if !o.order.Inspect && !o.order.Keep {
+		return nil
+	}
+	for _, resource := range traces.ResourceSpans().All() {
+		for _, scope := range resource.ScopeSpans().All() {
+			for _, span := range scope.Spans().All() {
+				o.totals.Spans.add(spanRole(span), outcome(span.Attributes()), 1)
+				if o.order.Keep {
+					o.totals.Kept = append(o.totals.Kept, keep(span))
+				}
+			}
+		}
+	}
 	return nil
 }
 

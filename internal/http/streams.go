@@ -108,6 +108,7 @@ type streams struct {
 	// All requests from this stream on were seen, so a response to none of those that wait is no loss; 0: none were seen
 	// since the last loss.
 	seenFrom uint32
+	lossy    bool // requests may have been lost, other than those from before the connection was joined
 	// The server said that it processes no streams after this one, and why; goneAway is empty: it did not.
 	lastProcessed uint32
 	goneAway      string
@@ -124,6 +125,7 @@ type side struct {
 	*streams
 	direction bpfMessageDirection
 	decoder   http2.Decoder
+	started   bool // something was told of it
 }
 
 // newStreams begins with a connection. role is 0 where it is not known which end this is.
@@ -154,6 +156,7 @@ func (s *streams) handle(m *message, head *messageHead, call *http2.Call) {
 	if err := decoder.Call(call); err != nil && !s.failed {
 		s.fail()
 	}
+	side.started = true
 	s.pairing.drops[dropLargeHead] += decoder.TooLarge
 	decoder.TooLarge = 0
 	s.message, s.head = nil, nil
@@ -449,7 +452,11 @@ func (s *side) answer(headers *http2.Headers) {
 	if o == nil {
 		trailers := !headers.Has(http2.FieldStatus) && (headers.EndStream || !headers.Unknown)
 		if !interim && !trailers && (s.seenFrom == 0 || id < s.seenFrom) {
-			s.pairing.drops[dropUnpaired]++
+			if s.lossy {
+				s.pairing.drops[dropUnpaired]++
+			} else {
+				s.pairing.joined++ // it was asked for before the connection was joined
+			}
 		}
 		return
 	}
@@ -552,6 +559,7 @@ func (s *side) TableSize(bytes uint32) { s.sides[1-s.direction&1].decoder.AllowT
 // Lost implements http2.Handler.
 func (s *side) Lost() {
 	request := s.role != 0 && s.isRequest()
+	s.lossy = s.lossy || s.started && !(s.role != 0 && !request)
 	if request || s.role == 0 {
 		s.seenFrom = 0
 	}

@@ -14,12 +14,21 @@
 /* How much of a message is copied at most, for its head. */
 const volatile __u32 head_bytes = 512;
 
+/* The last bytes of a call that is ending. */
+static __always_inline __u64 tail_of_call(struct source *source, struct call *call)
+{
+	if (!call->ending)
+		return 0;
+	return call->message.direction == MESSAGE_SENT ? tail_sent(source, call->length)
+						       : tail_received(source, call->length);
+}
+
 /*
  * Sends a call's first bytes, in which a head begins or goes on. Of a call that is not ending, no more is told than
  * what was captured, and that there is more.
  */
 static __always_inline void report_bytes(struct http_socket *socket, struct source *source, struct call *call,
-					 __u8 kind, __u32 limit, __u64 tail)
+					 __u8 kind, __u32 limit)
 {
 	__u8 direction = call->message.direction & 1;
 	__u32 which = call->scratch;
@@ -27,6 +36,7 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	__u32 offset = call->offset - call->prefix_length;
 	__u32 length = call->length + call->prefix_length;
 	__u32 wanted = length < limit ? length : limit;
+	__u64 tail = 0; /* where all of the call is captured, it is not needed */
 	__u32 have = 0;
 	__u32 end;
 
@@ -45,7 +55,9 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	socket->capture_left[direction] = 0;
 	end = (have - 4) & (MAX_HEAD_BYTES - 1);
 	if (have < length) {
-		if (!call->ending)
+		if (call->ending)
+			tail = tail_of_call(source, call);
+		else
 			length = have + 1;
 	} else if (have < limit && !(have >= 4 && *(__u32 *)(captured->data + end) == WORD('\r', '\n', '\r', '\n'))) {
 		socket->capture_left[direction] = limit - have;
@@ -110,7 +122,6 @@ static __always_inline bool recognize(struct http_socket *socket, struct call *c
 __noinline int follow_http1(struct http_socket *socket, struct source *source, struct call *call)
 {
 	__u8 direction;
-	__u64 tail = 0;
 
 	if (!socket || !source || !call)
 		return 0;
@@ -122,16 +133,14 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 			report_place(call, socket->told, call->offset - socket->told, 0, false);
 		socket->told = call->offset + call->length;
 	}
-	if (call->ending)
-		tail = direction == MESSAGE_SENT ? tail_sent(source, call->length)
-						 : tail_received(source, call->length);
 	if (call->head)
-		report_bytes(socket, source, call, MESSAGE_HEAD, head_bytes, tail);
+		report_bytes(socket, source, call, MESSAGE_HEAD, head_bytes);
 	else if (socket->capture_left[direction])
-		report_bytes(socket, source, call, MESSAGE_DATA, socket->capture_left[direction], tail);
+		report_bytes(socket, source, call, MESSAGE_DATA, socket->capture_left[direction]);
 	else
 		report_place(call, call->offset - call->prefix_length, call->length + call->prefix_length,
-			     call->prefix_length ? socket->prefix[direction] : tail, !call->few && source->size);
+			     call->prefix_length ? socket->prefix[direction] : tail_of_call(source, call),
+			     !call->few && source->size);
 	return 0;
 }
 
