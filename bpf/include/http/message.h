@@ -48,10 +48,8 @@ struct message {
 	__u8 direction;
 	__u8 flags;
 	__u8 reserved[3];
-	__u32 lost; /* how many messages found no room so far, of all connections */
-	/* Where a head or frames are moved by a program of Go, whose threads say nothing: 0 where they are not known.
-	 */
-	__u64 goroutine;
+	__u32 lost;		/* how many messages found no room so far, of all connections */
+	__u64 goroutine;	/* where bytes were captured: that of Go which made the call; 0: not known, or none */
 	__u64 parent_goroutine; /* the one that started it */
 };
 
