@@ -423,10 +423,17 @@ static __always_inline void note_tls(struct call *call)
 /* net.Conn in crypto/tls.Conn, of which *net.TCPConn is known: its first word leads to the descriptor (net.netFD). */
 enum go_layout {
 	GO_TLS_CONN_DATA = 8, /* crypto/tls.Conn: conn, the second word of an interface */
-	GO_FD_SYSFD = 16,     /* net.netFD: pfd.Sysfd, after pfd.fdmu */
+	GO_FD_CLOSED = 1,     /* in go_fd.state: mutexClosed */
 };
 
-/* The socket that carries a crypto/tls.Conn; NULL if that is none of TCP, or is closed: then nothing is carried. */
+/* The beginning of net.netFD: pfd.fdmu, and pfd.Sysfd. */
+struct go_fd {
+	__u64 state;
+	__u64 semaphores;
+	__s64 descriptor;
+};
+
+/* The socket that carries a crypto/tls.Conn; NULL if that is none of TCP, or is closed. */
 static __always_inline struct tcp_sock *go_tls_socket(__u64 connection, bool *closed)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -436,18 +443,20 @@ static __always_inline struct tcp_sock *go_tls_socket(__u64 connection, bool *cl
 	__u64 address = 0;
 	__u32 limit;
 	struct sock *sk;
-	__s64 fd = -1;
+	struct go_fd fd = {};
 
 	if (bpf_probe_read_user(&address, sizeof(address), (const void *)(connection + GO_TLS_CONN_DATA)) ||
 	    bpf_probe_read_user(&address, sizeof(address), (const void *)address) ||
-	    bpf_probe_read_user(&fd, sizeof(fd), (const void *)(address + GO_FD_SYSFD)))
+	    bpf_probe_read_user(&fd, sizeof(fd), (const void *)address))
 		return NULL;
-	*closed = fd == -1;
+	*closed = fd.state & GO_FD_CLOSED;
+	if (*closed)
+		return NULL; /* its descriptor may be another's by now */
 	limit = BPF_CORE_READ(task, files, fdt, max_fds);
-	if (fd < 0 || fd >= limit)
+	if (fd.descriptor < 0 || fd.descriptor >= limit)
 		return NULL;
 	files = BPF_CORE_READ(task, files, fdt, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
+	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd.descriptor) || !file)
 		return NULL;
 	socket = BPF_CORE_READ(file, private_data);
 	if (!socket || BPF_CORE_READ(socket, file) != file)
@@ -472,18 +481,25 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 		return 0;
 	if (length > 0x7fffffff)
 		length = 0x7fffffff;
+	connection = bpf_map_lookup_elem(&tls_connections, &key);
 	tcp = go_tls_socket(key.connection, &closed);
-	cookie = tcp ? BPF_CORE_READ(tcp, inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter) : 0;
+	if (closed && direction == MESSAGE_SENT)
+		return 0; /* nothing will be */
+	if (closed)	  /* it has received before */
+		cookie = connection ? connection->cookie : 0;
+	else
+		cookie = tcp ? BPF_CORE_READ(tcp, inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter) : 0;
 	if (!cookie) {
-		if (!closed)
-			count_loss(LOSS_UNTIED);
+		count_loss(LOSS_UNTIED);
 		return 0;
 	}
-	connection = tie_tls(&key, bpf_map_lookup_elem(&tls_connections, &key), cookie);
+	connection = tie_tls(&key, connection, cookie);
 	if (!connection)
 		return 0;
-	connection->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
-	connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	if (tcp) {
+		connection->srtt_us = BPF_CORE_READ(tcp, srtt_us) >> 3;
+		connection->retransmits = BPF_CORE_READ(tcp, total_retrans);
+	}
 	source.base = (const void *)tls_value(ctx, site, 1);
 	source.size = length;
 	moved_in_plain(connection, direction, &source, length);
