@@ -83,12 +83,11 @@ const (
 
 // Probe follows the HTTP exchanges of the host.
 type Probe struct {
-	config    Config
-	kernel    *kernel.Kernel
-	workloads *workload.Table
-	selector  *workload.Selector
-	sinks     Sinks
-	logger    *zap.Logger
+	config   Config
+	kernel   *kernel.Kernel
+	selector *workload.Selector
+	sinks    Sinks
+	logger   *zap.Logger
 
 	loaded      sync.RWMutex // guards what is below against Stats
 	collection  *ebpf.Collection
@@ -105,6 +104,7 @@ type Probe struct {
 	// Owned by the goroutine that run is.
 	clock        *kernel.Clock
 	pairing      *pairing
+	owners       owners
 	instrumented *instrumented // nil: nobody is left out for it
 	identifier   *identifier
 	sampler      *sampler
@@ -172,12 +172,12 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 	p := &Probe{
 		config:      config,
 		kernel:      kern,
-		workloads:   workloads,
 		selector:    selector,
 		sinks:       sinks,
 		logger:      logger,
 		stop:        make(chan context.Context, 1),
 		clock:       kernel.NewClock(),
+		owners:      newOwners(workloads),
 		identifier:  &identifier{random: rand.Uint64, propagators: believed},
 		sampler:     thinning,
 		routes:      routes,
@@ -373,6 +373,7 @@ func (p *Probe) finish(ctx context.Context) {
 
 func (p *Probe) drain() {
 	p.clock.Refresh()
+	p.owners.forget()
 	if _, err := p.reader.Drain(p.handle); err != nil {
 		p.logger.Error("Read the HTTP probe's ring", zap.Error(err))
 	}
@@ -390,7 +391,7 @@ func (p *Probe) handle(sample []byte) {
 
 // owner tells the process at this end of an exchange, and whether it is observed.
 func (p *Probe) owner(head *messageHead, role Role) (*workload.Workload, bool) {
-	owner := p.workloads.Lookup(head.processKey(), head.hint())
+	owner := p.owners.find(head)
 	servicePort := head.LocalPort
 	if role == RoleClient {
 		servicePort = head.PeerPort
