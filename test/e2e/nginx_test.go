@@ -21,8 +21,9 @@ import (
 // nginx is a web server of the test's own: a master and two workers that serve files of some sizes.
 type nginx struct {
 	*process
-	port      int
-	accessLog string
+	port       int
+	securePort int // of HTTPS, HTTP/1.1 and HTTP/2
+	accessLog  string
 }
 
 // fileSizes are the sizes of the files that nginx serves; each file is named after its size.
@@ -34,7 +35,7 @@ func startNginx(t *testing.T, address string) *nginx {
 	for _, size := range fileSizes {
 		require.NoError(t, os.WriteFile(filepath.Join(directory, fmt.Sprint(size)), bytes.Repeat([]byte("x"), size), 0o644))
 	}
-	server := &nginx{port: freePort(t), accessLog: filepath.Join(directory, "access.log")}
+	server := &nginx{port: freePort(t), securePort: freePort(t), accessLog: filepath.Join(directory, "access.log")}
 	config := filepath.Join(directory, "nginx.conf")
 	require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, `
 daemon off;
@@ -53,10 +54,13 @@ http {
 	scgi_temp_path %[1]s/scgi;
 	server {
 		listen %[2]s:%[3]d reuseport;
+		listen %[2]s:%[4]d ssl http2 reuseport;
+		ssl_certificate %[5]s;
+		ssl_certificate_key %[5]s;
 		root %[1]s;
 	}
 }
-`, directory, address, server.port), 0o644))
+`, directory, address, server.port, server.securePort, certificate(t)), 0o644))
 	server.process = start(t, "nginx", []string{"nginx", "-p", directory, "-c", config, "-e", "stderr"})
 	t.Cleanup(func() {
 		// The master alone can be killed without a trace of its workers.
@@ -97,14 +101,15 @@ type curl struct {
 	TimeConnect float64 `json:"time_connect"`
 	TimeTotal   float64 `json:"time_total"`
 	Code        int     `json:"response_code"`
+	Version     string  `json:"http_version"`
 }
 
 func (c curl) sent() int     { return c.Request }
 func (c curl) received() int { return c.Header + c.Download }
 
-// fetch runs curl once.
-func fetch(url string) (curl, error) {
-	command := exec.Command("curl", "-s", "--noproxy", "*", "-o", os.DevNull, "-w", "%{json}", url)
+// fetch runs curl once. It takes any certificate.
+func fetch(url string, options ...string) (curl, error) {
+	command := exec.Command("curl", append(options, "-sk", "--noproxy", "*", "-o", os.DevNull, "-w", "%{json}", url)...)
 	text, err := command.Output()
 	if err != nil {
 		return curl{}, fmt.Errorf("%v: %w", command, err)

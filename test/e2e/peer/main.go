@@ -3,6 +3,9 @@
 //	peer serve ADDRESS      answers every byte with two, on a port of its choice
 //	peer connect ADDRESS    sends as many bytes as each line of its input says, over one connection
 //	peer each ADDRESS       the same, a connection for each line
+//	peer serve-grpc ADDRESS [CERTIFICATE]
+//	                        serves gRPC's own test service, with a certificate in TLS
+//	peer call ADDRESS [tls] makes as many unary calls as each line of its input says, over one connection
 //
 // On its output are JSON lines: where it listens, and what each connection carried by its own count.
 package main
@@ -39,8 +42,8 @@ func (r report) print() {
 }
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: peer serve|connect|each ADDRESS")
+	if len(os.Args) < 3 {
+		fmt.Fprintln(os.Stderr, "usage: peer serve|connect|each|serve-grpc|call ADDRESS ...")
 		os.Exit(2)
 	}
 	var err error
@@ -51,8 +54,12 @@ func main() {
 		err = connect(address)
 	case "each":
 		err = each(address)
+	case "serve-grpc":
+		err = serveCalls(address, os.Args[3:]...)
+	case "call":
+		err = call(address, len(os.Args) > 3)
 	default:
-		err = fmt.Errorf("%q is not serve, connect or each", os.Args[1])
+		err = fmt.Errorf("%q is not serve, connect, each, serve-grpc or call", os.Args[1])
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "peer:", err)
