@@ -59,6 +59,9 @@ func (i *instrumented) note(e *Exchange) bool {
 
 // exportsTraces says whether an exchange is an export of traces by OTLP.
 func (e *Exchange) exportsTraces() bool {
+	if e.Method != "POST" && e.Method != "" {
+		return false // both are POST, and most requests are not
+	}
 	path, _ := splitTarget(e.Target)
 	return e.Method == "POST" && strings.HasSuffix(path, "/v1/traces") || e.rpcMethod() == exportMethod
 }

@@ -72,9 +72,10 @@ type aggregation struct {
 	expiry     time.Duration
 	groups     map[string]*group
 	series     map[seriesKey]*series
-	overflow   group     // one series of each role of each protocol: they are in metrics of their own
-	overflowed uint64    // exchanges that found no place of their own
-	flushed    time.Time // what is new starts no earlier: intervals of one attribute set do not overlap
+	recent     [4]*series // by role and protocol: to compare a key takes less than to hash it
+	overflow   group      // one series of each role of each protocol: they are in metrics of their own
+	overflowed uint64     // exchanges that found no place of their own
+	flushed    time.Time  // what is new starts no earlier: intervals of one attribute set do not overlap
 }
 
 func newAggregation(maxSeries int, delta bool, expiry time.Duration) *aggregation {
@@ -129,7 +130,12 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	if e.Role == RoleServer || e.GRPC {
 		key.route = route
 	}
+	recent := &a.recent[key.kind()]
+	if s := *recent; s != nil && s.key == key {
+		return s
+	}
 	if s := a.series[key]; s != nil {
+		*recent = s
 		return s
 	}
 	if len(a.series) >= a.maxSeries {
@@ -152,6 +158,18 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	}
 	g.series = append(g.series, s)
 	return s
+}
+
+// kind tells apart whose metrics a series has.
+func (key *seriesKey) kind() int {
+	kind := 0
+	if key.role == RoleClient {
+		kind = 1
+	}
+	if key.grpc {
+		kind += 2
+	}
+	return kind
 }
 
 func (a *aggregation) overflowOf(key seriesKey, at time.Time) *series {
@@ -201,7 +219,18 @@ func (key *seriesKey) describe(attributes pcommon.Map) {
 	}
 	putText(attributes, attrErrorType, outcome.errorType())
 	putText(attributes, attrProtocolVersion, key.version)
-	key.server.describe(attributes)
+	if key.server != (endpoint{}) {
+		putText(attributes, attrServerAddress, key.server.text(addressTexts{}))
+	}
+	if key.server.port != 0 {
+		attributes.PutInt(attrServerPort, int64(key.server.port))
+	}
+}
+
+func putText(attributes pcommon.Map, key, value string) {
+	if value != "" {
+		attributes.PutStr(key, validText(value))
+	}
 }
 
 // flush writes the metrics of the interval that ends now, and forgets what cumulative metrics need no more.
@@ -222,6 +251,7 @@ func (a *aggregation) flush(now time.Time, scope func(pcommon.InstrumentationSco
 // forget frees what the next interval does not need: of delta metrics everything, of cumulative ones the series that
 // nothing has touched for the expiry.
 func (a *aggregation) forget(now time.Time) {
+	clear(a.recent[:])
 	if a.delta {
 		clear(a.series)
 		clear(a.groups)

@@ -420,3 +420,32 @@ func BenchmarkAdd(b *testing.B) {
 		})
 	}
 }
+
+// Series that take turns keep their own counts, whichever was the last one.
+func TestRecentSeries(t *testing.T) {
+	for _, delta := range []bool{false, true} {
+		a, i := exampleAggregation(100, delta), noRandomness(t)
+		exchanges := []*Exchange{
+			exampleExchange(t, RoleServer), exampleExchange(t, RoleClient), exampleCall(t, RoleServer), exampleCall(t, RoleClient),
+			exampleExchange(t, RoleServer, func(e *Exchange) { e.Status = 404 }),
+			exampleExchange(t, RoleClient, func(e *Exchange) { e.Host = "other" }),
+		}
+		for round := range 3 {
+			for _, e := range exchanges {
+				for range 2 {
+					require.True(t, a.add(e, exampleRouteOf(t, e), i.identify(e), exampleStart))
+				}
+			}
+			counts := map[uint64]int{}
+			for _, s := range a.series {
+				counts[s.duration.Count()]++
+			}
+			want := uint64(2)
+			if !delta {
+				want = uint64(2 * (round + 1))
+			}
+			assert.Equal(t, map[uint64]int{want: len(exchanges)}, counts)
+			a.flush(exampleStart.Add(time.Duration(round)*time.Second), exampleScope)
+		}
+	}
+}

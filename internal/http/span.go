@@ -19,6 +19,10 @@ type spans struct {
 	traces        ptrace.Traces
 	byResource    map[string]ptrace.SpanSlice
 	count         int
+
+	// To make the same again is what most of the work would be.
+	shapes    attributeShapes
+	addresses addressTexts
 }
 
 func newSpans(describeScope func(pcommon.InstrumentationScope)) *spans {
@@ -26,6 +30,7 @@ func newSpans(describeScope func(pcommon.InstrumentationScope)) *spans {
 		describeScope: describeScope,
 		traces:        ptrace.NewTraces(),
 		byResource:    map[string]ptrace.SpanSlice{},
+		addresses:     addressTexts{},
 	}
 }
 
@@ -72,9 +77,9 @@ func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicN
 	if e.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	attributes := span.Attributes()
-	attributes.EnsureCapacity(28)
-	e.describe(attributes, route)
+	var attributes attributeList
+	e.describe(&attributes, route, s.addresses)
+	s.shapes.write(&attributes, span.Attributes())
 	s.count++
 	return true
 }
@@ -141,82 +146,86 @@ func (e *Exchange) errorType() string {
 
 // describe writes what the semantic conventions for spans of HTTP (server and client, stable) or of gRPC (release
 // candidate) have, and what the connection adds. What is not known is not written.
-func (e *Exchange) describe(attributes pcommon.Map, route string) {
+func (e *Exchange) describe(attributes *attributeList, route string, addresses addressTexts) {
 	if e.GRPC {
 		e.describeCall(attributes, route)
 	} else {
 		e.describeRequest(attributes, route)
 	}
-	putText(attributes, attrErrorType, e.errorType())
-	putText(attributes, attrUserAgent, e.UserAgent)
+	attributes.putText(attrErrorType, e.errorType())
+	attributes.putText(attrUserAgent, e.UserAgent)
 	if e.RequestID != "" {
-		attributes.PutEmptySlice(attrRequestID).AppendEmpty().SetStr(validText(e.RequestID))
+		attributes.putList(attrRequestID, validText(e.RequestID))
 	}
 	if e.RequestBodyBytes >= 0 {
-		attributes.PutInt(attrRequestBodySize, e.RequestBodyBytes)
+		attributes.putInt(attrRequestBodySize, e.RequestBodyBytes)
 	}
 	if e.ResponseBodyBytes >= 0 {
-		attributes.PutInt(attrResponseBodySize, e.ResponseBodyBytes)
+		attributes.putInt(attrResponseBodySize, e.ResponseBodyBytes)
 	}
 
-	attributes.PutStr(attrProtocolName, "http")
-	putText(attributes, attrProtocolVersion, e.protocolVersion())
-	e.server().describe(attributes)
+	attributes.putStr(attrProtocolName, "http")
+	attributes.putText(attrProtocolVersion, e.protocolVersion())
+	server := e.server()
+	attributes.putText(attrServerAddress, server.text(addresses))
+	if server.port != 0 {
+		attributes.putInt(attrServerPort, int64(server.port))
+	}
 	if e.Peer.IsValid() {
-		peer := plainAddr(e.Peer).String()
-		attributes.PutStr(attrPeerAddress, peer)
-		attributes.PutInt(attrPeerPort, int64(e.Peer.Port()))
+		peer := addresses.text(plainAddr(e.Peer))
+		attributes.putStr(attrPeerAddress, peer)
+		attributes.putInt(attrPeerPort, int64(e.Peer.Port()))
 		if e.Role == RoleServer {
-			attributes.PutStr(attrClientAddress, peer) // as far as the connection tells: it may be a proxy's
+			attributes.putStr(attrClientAddress, peer) // as far as the connection tells: it may be a proxy's
 		}
 	}
 	if e.Local.IsValid() {
-		attributes.PutStr(attrLocalAddress, plainAddr(e.Local).String())
-		attributes.PutInt(attrLocalPort, int64(e.Local.Port()))
+		attributes.putStr(attrLocalAddress, addresses.text(plainAddr(e.Local)))
+		attributes.putInt(attrLocalPort, int64(e.Local.Port()))
 	}
 
 	if delay, ok := e.timeToFirstByte(); ok {
-		attributes.PutDouble(attrTimeToFirstByte, delay.Seconds())
+		attributes.putDouble(attrTimeToFirstByte, delay.Seconds())
 	}
 	if e.SRTTUs > 0 {
-		attributes.PutDouble(attrSRTT, float64(e.SRTTUs)/1e6)
+		attributes.putDouble(attrSRTT, float64(e.SRTTUs)/1e6)
 	}
-	attributes.PutInt(attrRetransmits, int64(e.Retransmits))
+	attributes.putInt(attrRetransmits, int64(e.Retransmits))
 	if e.Owner.PID != 0 { // the resource is of all processes of a service
-		attributes.PutInt(attrPID, int64(e.Owner.PID))
+		attributes.putInt(attrPID, int64(e.Owner.PID))
 	}
 }
 
 // describeRequest writes what is of HTTP alone.
-func (e *Exchange) describeRequest(attributes pcommon.Map, route string) {
+func (e *Exchange) describeRequest(attributes *attributeList, route string) {
 	method := knownMethod(e.Method)
-	attributes.PutStr(attrMethod, method)
+	attributes.putStr(attrMethod, method)
 	if method == methodOther {
-		putText(attributes, attrMethodOriginal, e.Method)
+		attributes.putText(attrMethodOriginal, e.Method)
 	}
-	attributes.PutStr(attrScheme, e.scheme())
+	attributes.putStr(attrScheme, e.scheme())
 	if e.Role == RoleClient {
-		putText(attributes, attrFullURL, e.fullURL())
+		attributes.putText(attrFullURL, e.fullURL())
 	} else {
 		e.describeServed(attributes, route)
 	}
 	if e.Status != 0 {
-		attributes.PutInt(attrStatusCode, int64(e.Status))
+		attributes.putInt(attrStatusCode, int64(e.Status))
 	}
 }
 
 // describeCall writes what is of gRPC alone.
-func (e *Exchange) describeCall(attributes pcommon.Map, method string) {
-	attributes.PutStr(attrRPCSystem, systemGRPC)
-	putText(attributes, attrRPCMethod, method)
+func (e *Exchange) describeCall(attributes *attributeList, method string) {
+	attributes.putStr(attrRPCSystem, systemGRPC)
+	attributes.putText(attrRPCMethod, method)
 	if method == methodOther {
-		putText(attributes, attrRPCMethodOther, e.rpcMethod())
+		attributes.putText(attrRPCMethodOther, e.rpcMethod())
 	}
-	putText(attributes, attrRPCStatus, grpcStatusName(e.GRPCStatus))
+	attributes.putText(attrRPCStatus, grpcStatusName(e.GRPCStatus))
 	if status := e.strangeStatus(); status != 0 {
-		attributes.PutInt(attrStatusCode, int64(status))
+		attributes.putInt(attrStatusCode, int64(status))
 	}
-	attributes.PutStr(attrTransport, "tcp")
+	attributes.putStr(attrTransport, "tcp")
 }
 
 // strangeStatus is the status of HTTP where it is not the one that every answer of gRPC has ("gRPC over HTTP2",
@@ -229,11 +238,11 @@ func (e *Exchange) strangeStatus() int {
 }
 
 // describeServed writes what is of a server's span alone.
-func (e *Exchange) describeServed(attributes pcommon.Map, route string) {
+func (e *Exchange) describeServed(attributes *attributeList, route string) {
 	path, query := splitTarget(e.Target)
-	putText(attributes, attrPath, path)
-	putText(attributes, attrQuery, redactQuery(query))
-	putText(attributes, attrRoute, route)
+	attributes.putText(attrPath, path)
+	attributes.putText(attrQuery, redactQuery(query))
+	attributes.putText(attrRoute, route)
 }
 
 // protocolVersion is the version as network.protocol.version spells it, empty where no request line was understood.
@@ -308,16 +317,30 @@ func (e *Exchange) server() endpoint {
 	return endpoint{address: plainAddr(end), port: end.Port()}
 }
 
-func (s endpoint) describe(attributes pcommon.Map) {
-	switch {
-	case s.host != "":
-		attributes.PutStr(attrServerAddress, validText(s.host))
-	case s.address.IsValid():
-		attributes.PutStr(attrServerAddress, s.address.String())
+// text is the host or the address; empty: neither is known.
+func (s endpoint) text(addresses addressTexts) string {
+	if s.host == "" && s.address.IsValid() {
+		return addresses.text(s.address)
 	}
-	if s.port != 0 {
-		attributes.PutInt(attrServerPort, int64(s.port))
+	return s.host
+}
+
+// addressTexts are addresses as a person writes them, so that they are not written anew for each span.
+type addressTexts map[netip.Addr]string
+
+// maxAddressTexts bounds them. When there are more, all are forgotten.
+const maxAddressTexts = 1024
+
+func (t addressTexts) text(address netip.Addr) string {
+	if known, found := t[address]; found {
+		return known
 	}
+	if len(t) >= maxAddressTexts {
+		clear(t)
+	}
+	text := address.String()
+	t[address] = text
+	return text
 }
 
 // authority is host and port of what was asked for, without user information.
@@ -361,8 +384,7 @@ func splitHost(authority string) (host string, port uint16, ok bool) {
 		return "", 0, false
 	}
 	for i := range len(host) {
-		// Whatever reg-name may have, and the colons of IPv6; nothing that begins another part of a URL.
-		if b := host[i]; b <= ' ' || b == 0x7f || strings.IndexByte(`/?#@[]\"<>`, b) >= 0 {
+		if endsHost(host[i]) {
 			return "", 0, false
 		}
 	}
@@ -374,6 +396,16 @@ func splitHost(authority string) (host string, port uint16, ok bool) {
 		return "", 0, false
 	}
 	return host, uint16(number), true
+}
+
+// endsHost says whether a byte cannot be in a host: whatever reg-name may have can, and the colons of IPv6; nothing that
+// begins another part of a URL.
+func endsHost(b byte) bool {
+	switch b {
+	case '/', '?', '#', '@', '[', ']', '\\', '"', '<', '>', '`', 0x7f:
+		return true
+	}
+	return b <= ' '
 }
 
 // fullURL is url.full as the client would have it: what is secret in it is redacted, the default port is left out.
@@ -392,7 +424,8 @@ func (e *Exchange) fullURL() string {
 	}
 	query = redactQuery(query)
 
-	url := make([]byte, 0, len(scheme)+len(server.host)+len(path)+len(query)+80)
+	var buffer [256]byte
+	url := buffer[:0]
 	url = append(append(url, scheme...), "://"...)
 	if e.Target[0] != '/' {
 		if _, authority, _, ok := splitAbsolute(e.Target); ok && strings.IndexByte(authority, '@') >= 0 {
@@ -424,13 +457,3 @@ func (e *Exchange) fullURL() string {
 
 // plainAddr is an address as a person writes it: of an IPv4 connection on an IPv6 socket the IPv4 one, without a zone.
 func plainAddr(end netip.AddrPort) netip.Addr { return end.Addr().Unmap().WithZone("") }
-
-func putText(attributes pcommon.Map, key, value string) {
-	if value != "" {
-		attributes.PutStr(key, validText(value))
-	}
-}
-
-// validText makes bytes from the network a string that may be sent: in OTLP a string is UTF-8, and a receiver may
-// refuse the whole batch for one that is not.
-func validText(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }

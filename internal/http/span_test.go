@@ -384,31 +384,39 @@ func TestMethodsOfGRPC(t *testing.T) {
 	}
 }
 
+// attributesOf is what a span says of an exchange.
+func attributesOf(e *Exchange, route string) map[string]any {
+	var (
+		list   attributeList
+		shapes attributeShapes
+	)
+	e.describe(&list, route, addressTexts{})
+	attributes := pcommon.NewMap()
+	shapes.write(&list, attributes)
+	return attributes.AsRaw()
+}
+
 func TestWhatIsNotKnownIsNotWritten(t *testing.T) {
 	e := &Exchange{Role: RoleServer, Owner: &workload.Workload{}, RequestBodyBytes: -1, ResponseBodyBytes: -1}
-	attributes := pcommon.NewMap()
-	e.describe(attributes, "")
+	attributes := attributesOf(e, "")
 	assert.Equal(t, map[string]any{
 		attrMethod: methodOther, attrScheme: "http", attrProtocolName: "http", attrRetransmits: int64(0),
-	}, attributes.AsRaw())
+	}, attributes)
 	e.Role = RoleClient
-	attributes = pcommon.NewMap()
-	e.describe(attributes, "")
+	attributes = attributesOf(e, "")
 	assert.Equal(t, map[string]any{
 		attrMethod: methodOther, attrScheme: "http", attrProtocolName: "http", attrRetransmits: int64(0),
-	}, attributes.AsRaw())
+	}, attributes)
 
 	e.GRPC, e.GRPCStatus = true, grpcNoStatus
-	attributes = pcommon.NewMap()
-	e.describe(attributes, "")
+	attributes = attributesOf(e, "")
 	assert.Equal(t, map[string]any{
 		attrRPCSystem: "grpc", attrTransport: "tcp", attrProtocolName: "http", attrRetransmits: int64(0),
-	}, attributes.AsRaw())
+	}, attributes)
 
 	e.RequestBodyBytes, e.ResponseBodyBytes = 0, 0
-	attributes = pcommon.NewMap()
-	e.describe(attributes, "")
-	assert.Subset(t, attributes.AsRaw(), map[string]any{attrRequestBodySize: int64(0), attrResponseBodySize: int64(0)})
+	attributes = attributesOf(e, "")
+	assert.Subset(t, attributes, map[string]any{attrRequestBodySize: int64(0), attrResponseBodySize: int64(0)})
 }
 
 func TestTimeToFirstByte(t *testing.T) {
@@ -474,11 +482,13 @@ func TestServer(t *testing.T) {
 		{RoleServer, "GET", "/", "[name]", "192.0.2.1", 1111},
 		{RoleServer, "GET", "/", "a/b", "192.0.2.1", 1111},
 	} {
-		e := &Exchange{Role: test.role, Method: test.method, Target: test.target, Host: test.host, Local: local, Peer: peer}
-		attributes := pcommon.NewMap()
-		e.server().describe(attributes)
-		assert.Equal(t, map[string]any{attrServerAddress: test.address, attrServerPort: test.port},
-			attributes.AsRaw(), "%+v", test)
+		e := &Exchange{
+			Role: test.role, Owner: &workload.Workload{},
+			Method: test.method, Target: test.target, Host: test.host, Local: local, Peer: peer,
+		}
+		attributes := attributesOf(e, "")
+		assert.Equal(t, test.address, attributes[attrServerAddress], "%+v", test)
+		assert.Equal(t, test.port, attributes[attrServerPort], "%+v", test)
 	}
 }
 

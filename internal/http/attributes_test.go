@@ -1,0 +1,113 @@
+//go:build linux
+
+package http
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+// rawOf is what a list of attributes says.
+func rawOf(l *attributeList) map[string]any {
+	raw := map[string]any{}
+	for i := range l.length {
+		switch a := &l.attributes[i]; a.kind {
+		case kindText:
+			raw[a.key] = a.text
+		case kindInteger:
+			raw[a.key] = int64(a.bits)
+		case kindNumber:
+			raw[a.key] = math.Float64frombits(a.bits)
+		case kindTextList:
+			raw[a.key] = []any{a.text}
+		}
+	}
+	return raw
+}
+
+// However many sets of keys take turns, each span has its own attributes, and keeps them.
+func TestAttributeShapes(t *testing.T) {
+	const keys = 8
+	random := rand.New(rand.NewPCG(1, 2))
+	var shapes attributeShapes
+	var written []pcommon.Map
+	var want []map[string]any
+	for range 5000 {
+		var list attributeList
+		present := random.IntN(1 << keys)
+		for key := range keys {
+			if present>>key&1 == 0 {
+				continue
+			}
+			name := fmt.Sprint(key)
+			switch kind := attributeKind(random.IntN(4)); kind { // also one key with several kinds
+			case kindText, kindTextList:
+				list.next(name, kind).text = fmt.Sprint(random.IntN(3))
+			case kindInteger:
+				list.putInt(name, random.Int64N(3))
+			case kindNumber:
+				list.putDouble(name, float64(random.IntN(3)))
+			}
+		}
+		attributes := pcommon.NewMap()
+		shapes.write(&list, attributes)
+		written, want = append(written, attributes), append(want, rawOf(&list))
+	}
+	for i := range written {
+		require.Equal(t, want[i], written[i].AsRaw())
+	}
+	assert.Len(t, shapes.shapes, maxShapes)
+}
+
+// What a consumer does to a span is not seen in the next one.
+func TestAttributeShapesShareNothing(t *testing.T) {
+	var shapes attributeShapes
+	var list attributeList
+	list.putStr("a", "x")
+	list.putList("b", "y")
+	first, second := pcommon.NewMap(), pcommon.NewMap()
+	shapes.write(&list, first)
+	want := first.AsRaw()
+	first.PutStr("a", "changed")
+	value, _ := first.Get("b")
+	value.Slice().At(0).SetStr("changed")
+	first.PutStr("c", "more")
+	shapes.write(&list, second)
+	assert.Equal(t, want, second.AsRaw())
+}
+
+// A list has room for a span with everything.
+func TestAttributeListHasRoom(t *testing.T) {
+	for _, role := range []Role{RoleServer, RoleClient} {
+		for _, grpc := range []bool{false, true} {
+			e := exampleExchange(t, role, func(e *Exchange) {
+				e.Method, e.ErrorType, e.RequestID, e.GRPC, e.Status = "STRANGE", "reset", "id", grpc, 500
+				e.Owner = &workload.Workload{PID: 1}
+			})
+			var list attributeList
+			e.describe(&list, methodOther, addressTexts{})
+			assert.Less(t, list.length, maxAttributes)
+		}
+	}
+}
+
+func TestAddressTexts(t *testing.T) {
+	texts := addressTexts{}
+	for i := range 3 * maxAddressTexts {
+		address := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)})
+		assert.Equal(t, address.String(), texts.text(address))
+		assert.Equal(t, address.String(), texts.text(address))
+		assert.LessOrEqual(t, len(texts), maxAddressTexts)
+	}
+	mapped := netip.MustParseAddr("::ffff:10.0.0.1")
+	assert.Equal(t, mapped.String(), texts.text(mapped), "another one than 10.0.0.1")
+}
