@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -186,7 +187,7 @@ func makeRequest(client *http.Client, random *rand.Rand, number int) (record mix
 	statuses := []int{200, 200, 200, 200, 201, 204, 302, 304, 400, 404, 500, 503}
 	record = mixedRecord{Method: methods[random.IntN(len(methods))], Path: "/mixed/" + strconv.Itoa(number)}
 	status, size, chunked := statuses[random.IntN(len(statuses))], mixedSize(random), random.IntN(3) == 0
-	sends := record.Method == http.MethodPost || record.Method == http.MethodPut || record.Method == http.MethodPatch
+	sends := slices.Contains([]string{http.MethodPost, http.MethodPut, http.MethodPatch}, record.Method)
 	sent := 0
 	if sends {
 		sent = mixedSize(random)

@@ -54,7 +54,7 @@ func call(address string, secure bool) error {
 	if err != nil {
 		return err
 	}
-	defer connection.Close()
+	defer func() { _ = connection.Close() }()
 	client := testgrpc.NewTestServiceClient(connection)
 	return eachLine(func(count int) error {
 		for number := range count {
