@@ -63,3 +63,51 @@ func TestLeastPrivileges(t *testing.T) {
 	sent, received := 300, 600
 	assertTotals(t, c.exports, port, 2, sent, received)
 }
+
+// secureEnds lets programs of root speak HTTPS while a Collector runs that has some capabilities, and returns how many spans
+// of which of them it has made. Of each two programs, one was started before the Collector and one after it.
+func secureEnds(t *testing.T, capabilities ...string) (made map[string]int, c *collector) {
+	t.Helper()
+	const requests = 5
+	server := startNginx(t, "127.0.0.1")
+	answering, port := serve(t, inGoWith(certificate(t)), "127.0.0.1")
+	c = startCollector(t, setup{
+		receivers: quickPrograms("curl", "nginx", "peer"), wrapper: as(capabilities...), user: nobody,
+	})
+	c.looked(t)
+	for range requests {
+		_, err := fetch(fmt.Sprintf("https://127.0.0.1:%d/1000", server.securePort), "--http2")
+		require.NoError(t, err)
+	}
+	client := start(t, "client", []string{answering.Path, "call", fmt.Sprintf("127.0.0.1:%d", port), "tls"})
+	for range requests {
+		client.tell(t, "1")
+		client.account(t, "called")
+		time.Sleep(200 * time.Millisecond) // the client is looked into meanwhile
+	}
+	require.NoError(t, client.input.Close())
+	client.wait(t)
+	time.Sleep(time.Second)
+	made = map[string]int{}
+	for _, s := range c.spans(t) {
+		made[s.resource.text("process.executable.name")+" "+s.kind.String()]++
+	}
+	return made, c
+}
+
+func TestMeasure(t *testing.T) {
+	for _, set := range [][]string{{"bpf", "perfmon"}, {"bpf", "perfmon", "sys_ptrace"}, {"bpf", "perfmon", "dac_read_search"},
+		{"bpf", "perfmon", "sys_ptrace", "dac_read_search"}, {"bpf", "perfmon", "sys_ptrace", "dac_read_search", "checkpoint_restore"}, {"sys_admin"}} {
+		t.Run(strings.Join(set, ","), func(t *testing.T) {
+			made, c := secureEnds(t, set...)
+			t.Log(made)
+			t.Log(lostOf(c.losses(), "http"))
+			for line := range strings.Lines(c.stderr()) {
+				if strings.Contains(line, "TLS") || strings.Contains(line, "\twarn\t") || strings.Contains(line, "Observing this host") {
+					t.Log(line)
+				}
+			}
+			c.shutdown(t)
+		})
+	}
+}

@@ -20,6 +20,7 @@ func goodHost() Findings {
 		Capabilities: kernel.CapabilitySet(wantedCapabilities()...),
 		TCPEvents:    answers(tcpEventTracepoints(), nil),
 		HTTPMessages: answers(httpTracepoints(), nil),
+		Architecture: "amd64",
 		ProcessTyped: answers(processTracepoints(), nil),
 		ProcessRaw:   answers(processTracepoints(), nil),
 		Cgroup2:      "/sys/fs/cgroup",
