@@ -53,6 +53,7 @@ type secure struct {
 	// attachedNs is when a library was attached to last, on the kernel's monotonic clock: connections that began after that
 	// were seen from their beginning.
 	attachedNs atomic.Uint64
+	toldDenied sync.Once
 	skipped    atomic.Uint64 // processes that were not looked into for want of room among those that wait
 
 	unable     bool          // this host has no uprobes for us: nothing is looked for, all TLS is only counted
@@ -225,6 +226,13 @@ func (s *secure) examine(pid uint32) {
 		return
 	}
 	_, err := s.finder.Examine(pid, time.Now())
+	if errors.Is(err, fs.ErrPermission) {
+		s.toldDenied.Do(func() {
+			s.logger.Info("what a process encrypts with cannot be read (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would allow it, "+
+				"and CAP_CHECKPOINT_RESTORE where the file was deleted): the TLS of such processes is not seen; "+
+				"the loss tls_file_denied counts them", zap.Uint32("pid", pid), zap.Error(err))
+		})
+	}
 	if err != nil && !errors.Is(err, tls.ErrClosed) && !errors.Is(err, fs.ErrNotExist) {
 		s.logger.Debug("Look for what a process encrypts with", zap.Uint32("pid", pid), zap.Error(err))
 	}
