@@ -88,6 +88,7 @@ type Probe struct {
 	selector *workload.Selector
 	sinks    Sinks
 	logger   *zap.Logger
+	haveTLS  func() error // why this host does not let TLS be observed
 
 	loaded      sync.RWMutex // guards what is below against Stats
 	collection  *ebpf.Collection
@@ -183,6 +184,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		routes:      routes,
 		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
 		spans:       newSpans(config.Scope),
+		haveTLS:     haveTLS,
 	}
 	if config.ExcludeInstrumented {
 		p.instrumented = newInstrumented()
@@ -246,6 +248,9 @@ func (p *Probe) load() error {
 			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
 		}
 	}
+	for _, name := range []string{openSSLProgram, goProgram} {
+		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
+	}
 	if err := ring.Configure(spec, p.config.Ring); err != nil {
 		return fmt.Errorf("configure the HTTP probe's ring: %w", err)
 	}
@@ -289,13 +294,19 @@ func (p *Probe) attach() error {
 		return nil
 	}
 	secure, err := newSecure(
-		p.config.TLS, p.collection.Programs["http_tls"], p.collection.Programs["http_go_tls"], p.logger)
+		p.config.TLS, p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram], p.logger)
 	if err != nil {
 		return fmt.Errorf("attach the HTTP probe to TLS: %w", err)
 	}
 	p.loaded.Lock()
-	defer p.loaded.Unlock()
 	p.secure = secure
+	p.loaded.Unlock()
+	attachment, err := secure.start(p.haveTLS)
+	if err != nil {
+		p.logger.Warn("Cannot observe TLS on this host: only HTTP without it is observed", zap.Error(err))
+		return nil
+	}
+	p.attachments = append(p.attachments, attachment)
 	return nil
 }
 

@@ -60,7 +60,7 @@ type observation struct {
 	over    []time.Duration // of the test's goroutine alone
 }
 
-func observe(t *testing.T) *observation {
+func observe(t *testing.T, changes ...func(*Probe)) *observation {
 	t.Helper()
 	kerneltest.RequireRoot(t)
 	logger := zaptest.NewLogger(t)
@@ -97,6 +97,9 @@ func observe(t *testing.T) *observation {
 		Scope:           func(pcommon.InstrumentationScope) {},
 	}, kern, workloads, selector, Sinks{Traces: o.takeTraces, Metrics: o.takeMetrics}, logger)
 	require.NoError(t, err)
+	for _, change := range changes {
+		change(o.Probe)
+	}
 	require.NoError(t, o.Start())
 	t.Cleanup(o.stopObserving)
 	return o

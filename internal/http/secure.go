@@ -5,9 +5,11 @@ package http
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -21,6 +23,12 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls/site"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+// The kernel side's programs for uprobes.
+const (
+	openSSLProgram = "http_tls"
+	goProgram      = "http_go_tls"
 )
 
 const (
@@ -45,14 +53,26 @@ type secure struct {
 	// attachedNs is when a library was attached to last, on the kernel's monotonic clock: connections that began after that
 	// were seen from their beginning.
 	attachedNs atomic.Uint64
+	toldDenied sync.Once
 	skipped    atomic.Uint64 // processes that were not looked into for want of room among those that wait
+
+	unable     bool          // this host has no uprobes for us: nothing is looked for, all TLS is only counted
+	unobserved atomic.Uint64 // connections that speak TLS meanwhile
 
 	scanned chan struct{} // closed when all that ran at the start was looked into
 	stop    chan struct{}
 	done    sync.WaitGroup
 }
 
-// newSecure begins to look for libraries. programs are the kernel side's, for uprobes.
+// haveTLS says why TLS cannot be observed on this host, nil if it can.
+func haveTLS() error {
+	if runtime.GOARCH != "amd64" {
+		return fmt.Errorf("the machine code of %s is not read, only that of amd64: %w", runtime.GOARCH, kernel.ErrNotSupported)
+	}
+	return kernel.HaveUprobes()
+}
+
+// newSecure makes what looks for libraries, once it is started. openSSL and golang are the kernel side's, for uprobes.
 func newSecure(config TLSConfig, openSSL, golang *ebpf.Program, logger *zap.Logger) (*secure, error) {
 	examined, err := lru.New[workload.Key, time.Time](maxExamined)
 	if err != nil {
@@ -77,8 +97,27 @@ func newSecure(config TLSConfig, openSSL, golang *ebpf.Program, logger *zap.Logg
 			Cookie: siteCookie,
 		}},
 		logger)
-	s.done.Go(s.run)
 	return s, nil
+}
+
+// start begins to look for libraries, if there is a way to attach to them: have says why not.
+func (s *secure) start(have func() error) (*kernel.Attachment, error) {
+	attachment, err := kernel.Climb("http.tls", kernel.Rung{
+		Name: "uprobe_multi",
+		Attach: func() (io.Closer, error) {
+			if err := have(); err != nil {
+				return nil, err
+			}
+			return io.NopCloser(nil), nil // the uprobes come and go with what they are attached to, until close
+		},
+	})
+	if err != nil {
+		s.unable = true
+		close(s.scanned)
+		return nil, err
+	}
+	s.done.Go(s.run)
+	return attachment, nil
 }
 
 // attachments notes when the last of them was made.
@@ -91,6 +130,10 @@ type attachments struct {
 // beginning on, if it begins with the message. A nil *secure sees nothing.
 func (s *secure) notice(m *message, head *messageHead, now time.Time) bool {
 	if s == nil {
+		return false
+	}
+	if s.unable {
+		s.unobserved.Add(1)
 		return false
 	}
 	if again, known := s.examined.Get(head.processKey()); !known || now.After(again) {
@@ -183,6 +226,13 @@ func (s *secure) examine(pid uint32) {
 		return
 	}
 	_, err := s.finder.Examine(pid, time.Now())
+	if errors.Is(err, fs.ErrPermission) {
+		s.toldDenied.Do(func() {
+			s.logger.Info("what a process encrypts with cannot be read (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would allow it, "+
+				"and CAP_CHECKPOINT_RESTORE where the file was deleted): the TLS of such processes is not seen; "+
+				"the loss tls_file_denied counts them", zap.Uint32("pid", pid), zap.Error(err))
+		})
+	}
 	if err != nil && !errors.Is(err, tls.ErrClosed) && !errors.Is(err, fs.ErrNotExist) {
 		s.logger.Debug("Look for what a process encrypts with", zap.Uint32("pid", pid), zap.Error(err))
 	}
@@ -204,8 +254,9 @@ func (s *secure) stats() kernel.Stats {
 		return kernel.Stats{}
 	}
 	stats := s.finder.Stats(ProbeName)
-	stats.Losses = append(stats.Losses, kernel.LossCount{
-		Probe: ProbeName, Reason: "tls_process_skipped", Count: s.skipped.Load(),
-	})
+	stats.Losses = append(stats.Losses,
+		kernel.LossCount{Probe: ProbeName, Reason: "tls_process_skipped", Count: s.skipped.Load()},
+		kernel.LossCount{Probe: ProbeName, Reason: "tls_unobserved", Count: s.unobserved.Load()},
+	)
 	return stats
 }

@@ -306,6 +306,37 @@ func HaveKprobe(function string) error {
 	}))
 }
 
+// HaveUprobes asks whether a BPF program can be attached to instructions of a file, and is told at which it runs. CAP_BPF and
+// CAP_PERFMON are enough for that, where uprobes of perf_event_open(2) need CAP_SYS_ADMIN.
+//
+// Linux 6.6 (89ae89f53d20 "bpf: Add multi uprobe link") with CONFIG_UPROBE_EVENTS. No process maps the file that is asked
+// with: the kernel writes no breakpoint.
+func HaveUprobes() error {
+	f := feature{name: "uprobe_multi links", floor: "6.6", config: "CONFIG_UPROBE_EVENTS", need: []Capability{CapBPF, CapPerfmon}}
+	fd, err := unix.MemfdCreate("probe_uprobe", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("probe for %s: make a file: %w", f.name, err)
+	}
+	file := os.NewFile(uintptr(fd), "probe_uprobe")
+	defer file.Close()
+	if err := file.Truncate(int64(os.Getpagesize())); err != nil {
+		return fmt.Errorf("probe for %s: make a file: %w", f.name, err)
+	}
+	return f.answerOrPolicy(tryProgram(&ebpf.ProgramSpec{
+		Name:         "probe_uprobe",
+		Type:         ebpf.Kprobe,
+		AttachType:   ebpf.AttachTraceUprobeMulti,
+		Instructions: asm.Instructions{asm.FnGetAttachCookie.Call(), asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		License:      probeLicense,
+	}, func(program *ebpf.Program) (io.Closer, error) {
+		executable, err := link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil {
+			return nil, err
+		}
+		return executable.UprobeMulti(nil, program, &link.UprobeMultiOptions{Addresses: []uint64{64}, Cookies: []uint64{1}})
+	}))
+}
+
 // HaveRunTimeStats asks whether the kernel accounts run time of BPF programs on request.
 //
 // Linux 5.8 (d46edd671a14 "bpf: Sharing bpf runtime stats with BPF_ENABLE_STATS").

@@ -4,12 +4,17 @@ package e2e
 
 import (
 	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
 const nobody = 65534
@@ -62,4 +67,85 @@ func TestLeastPrivileges(t *testing.T) {
 	c.shutdown(t)
 	sent, received := 300, 600
 	assertTotals(t, c.exports, port, 2, sent, received)
+}
+
+// secureEnds lets programs of root speak TLS while a Collector runs that has some capabilities, and checks how many spans it
+// makes of each of their ends. The servers were started before the Collector; that of one of those in Go is a file in a
+// directory that root alone may enter.
+func secureEnds(t *testing.T, requests int, want map[string]int, capabilities ...string) *collector {
+	t.Helper()
+	server := startNginx(t, "127.0.0.1")
+	hidden := filepath.Join(t.TempDir(), "peer")
+	output(t, "cp", prepare(t).peer, hidden)
+	require.NoError(t, os.Chmod(filepath.Dir(hidden), 0o700))
+	_, port := serve(t, inGoWith(certificate(t)), "127.0.0.1")
+	_, hiddenPort := serve(t, func(*testing.T, string, string, int, ...string) []string {
+		return []string{hidden, "serve-grpc", "127.0.0.1:0", certificate(t)}
+	}, "127.0.0.1")
+
+	c := startCollector(t, setup{
+		receivers: quickPrograms("curl", "nginx", "peer"), wrapper: as(capabilities...), user: nobody,
+	})
+	c.looked(t)
+	for range requests {
+		_, err := fetch(fmt.Sprintf("https://127.0.0.1:%d/1000", server.securePort), "--http2")
+		require.NoError(t, err)
+	}
+	for _, port := range []int{port, hiddenPort} {
+		client := start(t, "client", append(inGo(t, "call", "127.0.0.1", port), "tls"))
+		client.tell(t, strconv.Itoa(requests))
+		client.account(t, "called")
+	}
+	ends := map[string]func(span) bool{
+		"nginx":               both(onServer(server.securePort), ofKind(ptrace.SpanKindServer)),
+		"curl":                both(onServer(server.securePort), ofKind(ptrace.SpanKindClient)),
+		"server in Go":        both(onServer(port), ofKind(ptrace.SpanKindServer)),
+		"client in Go":        both(onServer(port), ofKind(ptrace.SpanKindClient)),
+		"hidden server in Go": both(onServer(hiddenPort), ofKind(ptrace.SpanKindServer)),
+	}
+	seen := func() map[string]int {
+		made := map[string]int{}
+		for end, match := range ends {
+			made[end] = len(c.spans(t, match))
+		}
+		return made
+	}
+	assert.Eventually(t, func() bool { return maps.Equal(want, seen()) }, patience, tick)
+	time.Sleep(time.Second) // nothing may follow
+	assert.Equal(t, want, seen(), lostOf(c.losses(), "http"))
+	return c
+}
+
+func both(first, second func(span) bool) func(span) bool {
+	return func(s span) bool { return first(s) && second(s) }
+}
+
+// What is seen of TLS depends on what may be read of other users' processes; what is not seen is counted, and told once.
+func TestPrivilegesForTLS(t *testing.T) {
+	const requests = 5
+	for name, test := range map[string]struct {
+		capabilities []string
+		goes, hidden int
+	}{
+		"least":               {capabilities: []string{"bpf", "perfmon"}},
+		"what may be entered": {capabilities: []string{"bpf", "perfmon", "sys_ptrace"}, goes: requests},
+		"recommended": {
+			capabilities: []string{"bpf", "perfmon", "sys_ptrace", "dac_read_search"}, goes: requests, hidden: requests,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := secureEnds(t, requests, map[string]int{
+				"nginx": requests, "curl": requests, // the host's own library
+				"server in Go": test.goes, "client in Go": test.goes, "hidden server in Go": test.hidden,
+			}, test.capabilities...)
+			log := c.stderr()
+			assert.NotContains(t, log, "Cannot observe TLS")
+			assert.Zero(t, c.lost(t, "http", "tls_attach_refused"))
+			if test.hidden == 0 {
+				assert.Positive(t, c.lost(t, "http", "tls_file_denied"))
+				assert.Equal(t, 1, strings.Count(log, "tls_file_denied counts them"), log)
+			}
+			c.shutdown(t)
+		})
+	}
 }

@@ -34,18 +34,20 @@ func newCounter(t *testing.T) *counter {
 	t.Cleanup(func() { hits.Close() })
 	c := &counter{hits: hits, programs: map[site.Event]*ebpf.Program{}}
 	for event := site.WriteCall; event <= site.Entry; event++ {
-		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.Kprobe, License: "GPL", Instructions: asm.Instructions{
-			asm.StoreImm(asm.RFP, -4, int64(event), asm.Word),
-			asm.LoadMapPtr(asm.R1, hits.FD()),
-			asm.Mov.Reg(asm.R2, asm.RFP),
-			asm.Add.Imm(asm.R2, -4),
-			asm.FnMapLookupElem.Call(),
-			asm.JEq.Imm(asm.R0, 0, "end"),
-			asm.Mov.Imm(asm.R1, 1),
-			asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
-			asm.Mov.Imm(asm.R0, 0).WithSymbol("end"),
-			asm.Return(),
-		}})
+		program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+			Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "GPL", Instructions: asm.Instructions{
+				asm.StoreImm(asm.RFP, -4, int64(event), asm.Word),
+				asm.LoadMapPtr(asm.R1, hits.FD()),
+				asm.Mov.Reg(asm.R2, asm.RFP),
+				asm.Add.Imm(asm.R2, -4),
+				asm.FnMapLookupElem.Call(),
+				asm.JEq.Imm(asm.R0, 0, "end"),
+				asm.Mov.Imm(asm.R1, 1),
+				asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
+				asm.Mov.Imm(asm.R0, 0).WithSymbol("end"),
+				asm.Return(),
+			},
+		})
 		require.NoError(t, err)
 		t.Cleanup(func() { program.Close() })
 		c.programs[event] = program

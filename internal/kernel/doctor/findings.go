@@ -3,6 +3,8 @@
 package doctor
 
 import (
+	"runtime"
+
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 )
 
@@ -49,6 +51,9 @@ type Findings struct {
 	TCPEvents                           map[string]error // by tracepoint
 	HTTPMessages                        map[string]error // by tracepoint
 
+	Architecture string // as Go calls it
+	Uprobes      error
+
 	ProcessTyped, ProcessRaw map[string]error // by tracepoint
 
 	RunTimeStats error
@@ -75,6 +80,8 @@ func Examine(btfPath string) Findings {
 		Seeding:       kernel.HaveIterator("task_file"),
 		TCPEvents:     askEach(tcpEventTracepoints(), kernel.HaveTracingTracepoint),
 		HTTPMessages:  askEach(httpTracepoints(), kernel.HaveTracingTracepoint),
+		Architecture:  runtime.GOARCH,
+		Uprobes:       kernel.HaveUprobes(),
 		ProcessTyped:  askEach(processTracepoints(), kernel.HaveTracingTracepoint),
 		ProcessRaw:    askEach(processTracepoints(), kernel.HaveRawTracepoint),
 		RunTimeStats:  kernel.HaveRunTimeStats(),

@@ -26,6 +26,7 @@ func NewReport(f Findings) Report {
 		single("TCP connections open before start", "iter/task_file", f.Seeding, "they are counted as untracked when they end"),
 		each("TCP resets, retransmits, readers", f.TCPEvents),
 		all("HTTP messages", f.HTTPMessages, "no HTTP spans and metrics"),
+		secureMessages(f),
 		processes(f),
 		single("run time of BPF programs", "accounted on request", f.RunTimeStats,
 			"known only while the sysctl kernel.bpf_stats_enabled is 1"),
@@ -175,6 +176,26 @@ func all(capability string, answers map[string]error, without string) Row {
 		return Row{capability, Missing, "", without + ": " + reason(answers[lack[0]])}
 	}
 	return Row{capability, Good, "tp_btf/{" + strings.Join(have, ",") + "}", ""}
+}
+
+// secureMessages is HTTP in TLS: it needs what HTTP needs, and uprobes at machine code that the receiver can read.
+func secureMessages(f Findings) Row {
+	const capability = "HTTP messages in TLS"
+	const without = "no HTTP spans and metrics of what is encrypted"
+	if _, lack := split(f.HTTPMessages); len(lack) > 0 {
+		return Row{capability, Missing, "", without + ": it needs what HTTP messages need"}
+	}
+	if f.Architecture != "amd64" {
+		return Row{capability, Missing, "", without + ": of machine code, only that of amd64 is read, not of " + f.Architecture}
+	}
+	row := single(capability, "uprobe_multi", f.Uprobes, without)
+	if row.State == Good && f.CapabilitiesErr == nil {
+		if missing := f.Capabilities.Missing([]kernel.Capability{kernel.CapSysPtrace}); len(missing) > 0 {
+			row.State = Reduced
+			row.WhyNot = "lacks " + names(missing) + ": of other users' processes, only those that use the host's own OpenSSL"
+		}
+	}
+	return row
 }
 
 func processes(f Findings) Row {

@@ -20,6 +20,7 @@ func goodHost() Findings {
 		Capabilities: kernel.CapabilitySet(wantedCapabilities()...),
 		TCPEvents:    answers(tcpEventTracepoints(), nil),
 		HTTPMessages: answers(httpTracepoints(), nil),
+		Architecture: "amd64",
 		ProcessTyped: answers(processTracepoints(), nil),
 		ProcessRaw:   answers(processTracepoints(), nil),
 		Cgroup2:      "/sys/fs/cgroup",
@@ -64,6 +65,7 @@ func TestReport(t *testing.T) {
 				{"TCP snapshots", Good, "iter/bpf_sk_storage_map", ""},
 				{"TCP resets, retransmits, readers", Good, "tp_btf/{tcp_rcv_space_adjust,tcp_receive_reset,", ""},
 				{"HTTP messages", Good, "tp_btf/{sock_recv_length,tcp_destroy_sock,tcp_sendmsg_locked}", ""},
+				{"HTTP messages in TLS", Good, "uprobe_multi", ""},
 				{"processes start and end", Good, "tp_btf/{sched_process_exec,sched_process_exit,sched_process_fork}", ""},
 				{"containers by cgroup", Good, "cgroup2 on /sys/fs/cgroup", ""},
 				{"kernel lockdown", Note, "none", ""},
@@ -75,7 +77,30 @@ func TestReport(t *testing.T) {
 				f.HTTPMessages["tcp_sendmsg_locked"] = no("typed tracepoint tp_btf/tcp_sendmsg_locked", "6.16", "")
 			},
 			works: true, concludes: "TCP metrics and flow logs work on this host.",
-			rows: []row{{"HTTP messages", Missing, "", "no HTTP spans and metrics: no typed tracepoint tp_btf/tcp_sendmsg_locked"}},
+			rows: []row{
+				{"HTTP messages", Missing, "", "no HTTP spans and metrics: no typed tracepoint tp_btf/tcp_sendmsg_locked"},
+				{"HTTP messages in TLS", Missing, "", "it needs what HTTP messages need"},
+			},
+		},
+		"without uprobes": {
+			change: func(f *Findings) { f.Uprobes = no("uprobe_multi links", "6.6", "CONFIG_UPROBE_EVENTS") },
+			works:  true, concludes: "work on",
+			rows: []row{
+				{"HTTP messages", Good, "tp_btf/", ""},
+				{"HTTP messages in TLS", Missing, "", "of what is encrypted: no uprobe_multi links (needs Linux 6.6 with CONFIG_UPROBE_EVENTS)"},
+			},
+		},
+		"another architecture": {
+			change: func(f *Findings) { f.Architecture = "arm64" }, works: true, concludes: "work on",
+			rows: []row{{"HTTP messages in TLS", Missing, "", "only that of amd64 is read, not of arm64"}},
+		},
+		"least privileges": {
+			change: func(f *Findings) { f.Capabilities = kernel.CapabilitySet(kernel.CapBPF, kernel.CapPerfmon) },
+			works:  true, concludes: "work on",
+			rows: []row{
+				{"HTTP messages", Good, "tp_btf/", ""},
+				{"HTTP messages in TLS", Reduced, "uprobe_multi", "lacks CAP_SYS_PTRACE: of other users' processes"},
+			},
 		},
 		"no BTF": {
 			change: func(f *Findings) {
@@ -112,6 +137,7 @@ func TestReport(t *testing.T) {
 				f.SocketState, f.SocketStorage, f.Atomics, f.Snapshots, f.Seeding = both, both, both, both, both
 				f.TCPEvents = answers(tcpEventTracepoints(), both)
 				f.HTTPMessages = answers(httpTracepoints(), both)
+				f.Uprobes = both
 				f.ProcessTyped = answers(processTracepoints(), both)
 				f.ProcessRaw = answers(processTracepoints(), both)
 				f.RunTimeStats = denied(kernel.CapSysAdmin)
