@@ -248,7 +248,7 @@ func (p *Probe) load() error {
 			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
 		}
 	}
-	for _, name := range []string{openSSLProgram, goProgram} {
+	for _, name := range []string{openSSLProgram, goProgram, goClientProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
 	if err := ring.Configure(spec, p.config.Ring); err != nil {
@@ -282,7 +282,7 @@ func (p *Probe) attach() error {
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
-	goClients := newGoClients(p.collection.Programs["http_go_client"], p.logger)
+	goClients := newGoClients(p.collection.Programs[goClientProgram], p.logger)
 	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], goClients, p.logger)
 	p.loaded.Lock()
 	p.goClients, p.runtimes = goClients, runtimes

@@ -27,8 +27,9 @@ import (
 
 // The kernel side's programs for uprobes.
 const (
-	openSSLProgram = "http_tls"
-	goProgram      = "http_go_tls"
+	openSSLProgram  = "http_tls"
+	goProgram       = "http_go_tls"
+	goClientProgram = "http_go_client"
 )
 
 const (
