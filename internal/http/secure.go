@@ -127,6 +127,19 @@ type attachments struct {
 	uprobes tls.Uprobes
 }
 
+var _ tls.Attacher = (*attachments)(nil)
+
+// Attach implements tls.Attacher.
+func (a *attachments) Attach(target tls.Target) (io.Closer, error) {
+	attached, err := a.uprobes.Attach(target)
+	if err != nil {
+		return nil, fmt.Errorf("observe the TLS of %s: %w", target.Name, err)
+	}
+	a.secure.clock.Refresh()
+	a.secure.attachedNs.Store(a.secure.clock.Monotonic(time.Now()))
+	return attached, nil
+}
+
 // notice takes note of a connection that carries TLS. It says whether all that the connection carries can be seen from its
 // beginning on, if it begins with the message. A nil *secure sees nothing.
 func (s *secure) notice(m *message, head *messageHead, now time.Time) bool {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/http1"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/http2"
 )
 
@@ -116,8 +117,6 @@ type streams struct {
 	// Of the call that is under way.
 	message *message
 	head    *messageHead
-	known   messageHead // the last one
-	hasHead bool
 }
 
 // side takes what is found in one direction.
@@ -145,11 +144,6 @@ func (s *streams) handle(m *message, head *messageHead, call *http2.Call) {
 		return
 	}
 	s.message, s.head = m, head
-	if head != nil {
-		s.known, s.hasHead = *head, true
-	} else if s.hasHead {
-		s.head = &s.known
-	}
 	side := &s.sides[m.Direction&1]
 	decoder := &side.decoder
 	decoder.NoPreface = s.role != 0 && !side.isRequest()
@@ -358,10 +352,6 @@ func (s *side) ask(headers *http2.Headers, certain bool) {
 func (s *side) begin(headers *http2.Headers) {
 	p, id := s.pairing, headers.Stream
 	s.highest = id
-	if s.head == nil {
-		p.drops[dropHiddenHead]++
-		return
-	}
 	if len(s.open) >= maxPending && !s.dropDoubtful() {
 		p.drops[dropPendingFull]++
 		return
@@ -488,7 +478,7 @@ func (s *side) answer(headers *http2.Headers) {
 		o.GRPC = true // nobody else is answered like that
 	}
 	if headers.EndStream {
-		o.GRPCStatus = parseGRPCStatus(headers.Value(http2.FieldGRPCStatus))
+		o.GRPCStatus = http1.GRPCStatus([]byte(headers.Value(http2.FieldGRPCStatus)))
 		s.endResponse(id, o, headers.EndNs)
 	}
 }
@@ -588,40 +578,15 @@ func parseStatus(text string) int {
 	return int(status)
 }
 
-// parseGRPCStatus reads a grpc-status; -1: it is none.
-func parseGRPCStatus(text string) int {
-	status, err := strconv.ParseUint(text, 10, 31)
-	if err != nil {
-		return -1
-	}
-	return int(status)
-}
-
-// b3 gives the context of B3 propagation in its single form, {trace}-{span}-{sampled}-{parent}, of which the last ones, or
-// all but sampled, may be missing (github.com/openzipkin/b3-propagation).
+// b3 gives the context of B3 propagation in its single form.
 func b3(headers *http2.Headers) string {
 	if single := headers.Value(http2.FieldB3); single != "" {
 		return single
 	}
-	trace, span := headers.Value(http2.FieldB3TraceID), headers.Value(http2.FieldB3SpanID)
-	sampled := headers.Value(http2.FieldB3Sampled)
-	switch sampled { // as older ones say it
-	case "true":
-		sampled = "1"
-	case "false":
-		sampled = "0"
+	fields := http1.B3{
+		TraceID: []byte(headers.Value(http2.FieldB3TraceID)), SpanID: []byte(headers.Value(http2.FieldB3SpanID)),
+		ParentSpanID: []byte(headers.Value(http2.FieldB3ParentSpanID)),
+		Sampled:      []byte(headers.Value(http2.FieldB3Sampled)), Debug: []byte(headers.Value(http2.FieldB3Flags)),
 	}
-	if headers.Value(http2.FieldB3Flags) == "1" {
-		sampled = "d" // debug, which implies to sample
-	}
-	switch parent := headers.Value(http2.FieldB3ParentSpanID); {
-	case trace == "" || span == "":
-		return sampled
-	case sampled == "":
-		return trace + "-" + span // the parent's place is after it
-	case parent == "":
-		return trace + "-" + span + "-" + sampled
-	default:
-		return trace + "-" + span + "-" + sampled + "-" + parent
-	}
+	return fields.Text()
 }

@@ -72,10 +72,7 @@ func (o *streamObserver) move(call moved, lost bool) {
 		o.seen.streams = newStreams(o.seen.pairing, o.role)
 	}
 	m := &message{TimeNs: call.timeNs, Cookie: 1, Direction: uint8(call.direction), SrttUs: 7, Retransmits: 1}
-	var head *messageHead
-	if len(event.Captured) > 0 {
-		head = (&wire{cookie: 1, role: RoleClient}).describe()
-	}
+	head := (&wire{cookie: 1, role: RoleClient}).describe()
 	o.seen.streams.handle(m, head, &event)
 }
 

@@ -3,26 +3,9 @@
 package http
 
 import (
-	"fmt"
-	"io"
-	"time"
-
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls/site"
 )
-
-var _ tls.Attacher = (*attachments)(nil)
-
-// Attach implements tls.Attacher.
-func (a *attachments) Attach(target tls.Target) (io.Closer, error) {
-	attached, err := a.uprobes.Attach(target)
-	if err != nil {
-		return nil, fmt.Errorf("observe the TLS of %s: %w", target.Name, err)
-	}
-	a.secure.clock.Refresh()
-	a.secure.attachedNs.Store(a.secure.clock.Monotonic(time.Now()))
-	return attached, nil
-}
 
 // siteCookie says to the kernel side what a site is, and where its values are: enum tls_cookie of bpf/include/http/tls.h.
 func siteCookie(target tls.Target, at site.Site) uint64 {

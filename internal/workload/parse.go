@@ -41,6 +41,12 @@ func (s stat) exited() bool { return s.state == 'Z' || s.state == 'X' || s.state
 
 const kernelThreadFlag = 0x00200000 // PF_KTHREAD of include/linux/sched.h
 
+// ParseStartTicks reads from the content of /proc/PID/stat when the process began, in clock ticks since the boot.
+func ParseStartTicks(content []byte) (uint64, error) {
+	parsed, err := parseStat(content)
+	return parsed.startTicks, err
+}
+
 // parseStat reads /proc/PID/stat (proc_pid_stat(5)). The name may hold spaces and parentheses; all that follows the
 // last parenthesis is numbers.
 func parseStat(content []byte) (stat, error) {

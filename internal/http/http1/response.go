@@ -42,7 +42,7 @@ func (r *Response) parse(captured, requestMethod []byte) Result {
 	fields := fieldLines{captured: captured, position: position, contentLength: -1}
 	for fields.next() {
 		if !fields.common() && isName(fields.name, "grpc-status") && r.GRPCStatus < 0 {
-			r.GRPCStatus = grpcStatus(fields.value)
+			r.GRPCStatus = GRPCStatus(fields.value)
 		}
 	}
 	if fields.result != Complete {
@@ -100,8 +100,8 @@ func (r *Response) parseLine(captured []byte) (position int, result Result) {
 
 const statusBytes = len("200")
 
-// grpcStatus reads the value of grpc-status; -1: it is no status.
-func grpcStatus(value []byte) int {
+// GRPCStatus reads the value of grpc-status; -1: it is no status.
+func GRPCStatus(value []byte) int {
 	if status, ok := number(value); ok && status <= math.MaxInt32 {
 		return int(status)
 	}

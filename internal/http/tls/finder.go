@@ -3,7 +3,6 @@
 package tls
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +19,7 @@ import (
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls/site"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
 // Target is a file that is to be observed.
@@ -459,14 +458,11 @@ func (f *Finder) startTicks(pid uint32) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// The name of the program, in parentheses, may contain anything.
-	_, rest, _ := bytes.Cut(content[max(0, bytes.LastIndexByte(content, ')')):], []byte{' '})
-	const startTime = 22 - 3 // the fields behind the name begin with the third
-	fields := strings.Fields(string(rest))
-	if len(fields) <= startTime {
-		return 0, fmt.Errorf("the status of process %d has no start time", pid)
+	ticks, err := workload.ParseStartTicks(content)
+	if err != nil {
+		return 0, fmt.Errorf("read the status of process %d: %w", pid, err)
 	}
-	return strconv.ParseUint(fields[startTime], 10, 64)
+	return ticks, nil
 }
 
 // Close detaches from all files.
