@@ -11,6 +11,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "http/go_socket.h"
 #include "http/goroutine.h"
 #include "http/message.h"
 #include "loss.h"
@@ -52,64 +53,11 @@ static __always_inline void take_go_caller(__u64 socket, struct message *message
 	bpf_map_delete_elem(&go_callers, &socket);
 }
 
-/* Places in structures of Go 1.20 to 1.26. */
+/* Places in net/http.persistConn of Go 1.20 to 1.26. */
 enum go_client_layout {
-	GO_PERSIST_CONN = 80,	    /* net/http.persistConn: conn, an interface */
+	GO_PERSIST_CONN = 80,	    /* conn, an interface */
 	GO_PERSIST_CONN_STATE = 96, /* tlsState, NULL: it does not carry TLS */
-	GO_TLS_CONN = 0,	    /* crypto/tls.Conn: conn, an interface */
-	GO_INTERFACE_DATA = 8,	    /* the second word of an interface: *net.TCPConn, whose first is a *net.netFD */
-	GO_NET_FD = 16,		    /* net.netFD: from pfd.Sysfd on */
 };
-
-#define SOCK_STREAM 1
-
-/* Part of net.netFD. */
-struct go_net_fd {
-	__s64 sysfd;
-	__u64 polling[4];
-	__s64 family;
-	__s64 type;
-};
-
-static __always_inline bool read_go_fd(__u64 connection, __s64 *fd)
-{
-	struct go_net_fd descriptor;
-	__u64 address = 0;
-
-	if (bpf_probe_read_user(&address, sizeof(address), (const void *)(connection + GO_INTERFACE_DATA)) ||
-	    bpf_probe_read_user(&address, sizeof(address), (const void *)address) ||
-	    bpf_probe_read_user(&descriptor, sizeof(descriptor), (const void *)(address + GO_NET_FD)))
-		return false;
-	/* A program may have put a net.Conn of its own around it. */
-	if (descriptor.type != SOCK_STREAM || (descriptor.family != AF_INET && descriptor.family != AF_INET6))
-		return false;
-	*fd = descriptor.sysfd;
-	return true;
-}
-
-/* The TCP socket that a descriptor of the current process is; NULL: it is none. */
-static __always_inline struct sock *socket_of(__s64 fd)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 limit = BPF_CORE_READ(task, files, fdt, max_fds);
-	struct socket *socket;
-	struct file **files;
-	struct file *file;
-	struct sock *sk;
-
-	if (fd < 0 || fd >= limit)
-		return NULL;
-	files = BPF_CORE_READ(task, files, fdt, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd) || !file)
-		return NULL;
-	socket = BPF_CORE_READ(file, private_data);
-	if (!socket || BPF_CORE_READ(socket, file) != file)
-		return NULL;
-	sk = BPF_CORE_READ(socket, sk);
-	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return NULL;
-	return sk;
-}
 
 /* At the begin of net/http.(*persistConn).roundTrip: the connection, the goroutine, and where its stack is. */
 static __always_inline int note_go_caller(__u64 connection, __u64 g, __u64 stack)
@@ -117,9 +65,9 @@ static __always_inline int note_go_caller(__u64 connection, __u64 g, __u64 stack
 	struct go_process *process = current_go_process();
 	struct go_caller caller = {.pid = bpf_get_current_pid_tgid() >> 32};
 	struct sock *sk;
+	bool closed = false;
 	__u64 state = 0;
 	__u64 key;
-	__s64 fd;
 
 	if (!process)
 		return 0;
@@ -128,15 +76,11 @@ static __always_inline int note_go_caller(__u64 connection, __u64 g, __u64 stack
 	    bpf_probe_read_user(&state, sizeof(state), (const void *)(connection + GO_PERSIST_CONN_STATE)))
 		return 0;
 	connection += GO_PERSIST_CONN;
-	if (state) {
-		if (bpf_probe_read_user(&connection, sizeof(connection),
-					(const void *)(connection + GO_INTERFACE_DATA)))
-			return 0;
-		connection += GO_TLS_CONN;
-	}
-	if (!read_go_fd(connection, &fd))
+	/* In TLS, the interface has a *crypto/tls.Conn, which begins with that of the socket. */
+	if (state &&
+	    bpf_probe_read_user(&connection, sizeof(connection), (const void *)(connection + GO_INTERFACE_DATA)))
 		return 0;
-	sk = socket_of(fd);
+	sk = go_socket(connection, &closed);
 	if (!sk)
 		return 0;
 	key = state ? BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) : (__u64)sk;

@@ -14,6 +14,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include "http/frames.h"
+#include "http/go_socket.h"
 #include "http/go_client.h"
 #include "http/http1.h"
 #include "http/message.h"
@@ -420,53 +421,7 @@ static __always_inline void note_tls(struct call *call)
 		write_tied(thread, cookie);
 }
 
-/* net.Conn in crypto/tls.Conn, of which *net.TCPConn is known: its first word leads to the descriptor (net.netFD). */
-enum go_layout {
-	GO_TLS_CONN_DATA = 8, /* crypto/tls.Conn: conn, the second word of an interface */
-	GO_FD_CLOSED = 1,     /* in go_fd.state: mutexClosed */
-};
-
-/* The beginning of net.netFD: pfd.fdmu, and pfd.Sysfd. */
-struct go_fd {
-	__u64 state;
-	__u64 semaphores;
-	__s64 descriptor;
-};
-
-/* The socket that carries a crypto/tls.Conn; NULL if that is none of TCP, or is closed. */
-static __always_inline struct tcp_sock *go_tls_socket(__u64 connection, bool *closed)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct socket *socket;
-	struct file **files;
-	struct file *file;
-	__u64 address = 0;
-	__u32 limit;
-	struct sock *sk;
-	struct go_fd fd = {};
-
-	if (bpf_probe_read_user(&address, sizeof(address), (const void *)(connection + GO_TLS_CONN_DATA)) ||
-	    bpf_probe_read_user(&address, sizeof(address), (const void *)address) ||
-	    bpf_probe_read_user(&fd, sizeof(fd), (const void *)address))
-		return NULL;
-	*closed = fd.state & GO_FD_CLOSED;
-	if (*closed)
-		return NULL; /* its descriptor may be another's by now */
-	limit = BPF_CORE_READ(task, files, fdt, max_fds);
-	if (fd.descriptor < 0 || fd.descriptor >= limit)
-		return NULL;
-	files = BPF_CORE_READ(task, files, fdt, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), files + fd.descriptor) || !file)
-		return NULL;
-	socket = BPF_CORE_READ(file, private_data);
-	if (!socket || BPF_CORE_READ(socket, file) != file)
-		return NULL; /* not a socket */
-	sk = BPF_CORE_READ(socket, sk);
-	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
-		return NULL;
-	return (struct tcp_sock *)sk;
-}
-
+/* crypto/tls.Conn begins with the net.Conn that carries it. */
 static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 {
 	struct tls_key key = {.connection = tls_value(ctx, site, 0), .pid = bpf_get_current_pid_tgid() >> 32};
@@ -482,7 +437,7 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 	if (length > 0x7fffffff)
 		length = 0x7fffffff;
 	connection = bpf_map_lookup_elem(&tls_connections, &key);
-	tcp = go_tls_socket(key.connection, &closed);
+	tcp = (struct tcp_sock *)go_socket(key.connection, &closed);
 	if (closed && direction == MESSAGE_SENT)
 		return 0; /* nothing will be */
 	if (closed)	  /* it has received before */
