@@ -11,7 +11,8 @@
  *                 \-> socket known to carry HTTP/2 --> frames on the ring
  *   socket freed  --> end on the ring
  *
- * A socket that carries something else has no state here: each of its calls costs one look at eight bytes.
+ * A socket that carries something else has no state here: each of its calls costs one look at eight bytes, and later
+ * most cost not even that.
  */
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
@@ -67,6 +68,40 @@ struct {
 	__type(value, struct http_socket);
 } sockets SEC(".maps");
 
+/* A socket that has carried much, of which nothing looked like the beginning of a message. */
+struct other_socket {
+	__u32 calls; /* since then */
+	__u32 reserved;
+};
+
+/* Owner: the kernel, with the socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct other_socket);
+} others SEC(".maps");
+
+#define OTHER_SEGMENTS 32 /* received, before a socket is taken for one that carries something else */
+#define OTHER_LOOKS    64 /* calls that are looked at after that: it may have been in the middle of a body */
+#define OTHER_STRIDE   17 /* each such call later; a prime number, so that what alternates is met in turn */
+
+/* Whether a socket without state is one that carries something else, and this call is not worth a look. */
+static __always_inline bool is_other(struct sock *sk)
+{
+	struct other_socket *other = bpf_sk_storage_get(&others, sk, NULL, 0);
+
+	return other && ++other->calls > OTHER_LOOKS && other->calls % OTHER_STRIDE;
+}
+
+/* A call on a socket without state did not look like HTTP. */
+static __always_inline int pass(struct sock *sk, struct tcp_sock *tcp)
+{
+	if (tcp->segs_in >= OTHER_SEGMENTS)
+		bpf_sk_storage_get(&others, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	return 0;
+}
+
 static __always_inline struct http_socket *begin(struct sock *sk, struct tcp_sock *tcp)
 {
 	struct http_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
@@ -87,49 +122,93 @@ static __always_inline struct http_socket *begin(struct sock *sk, struct tcp_soc
 	}
 	socket->first_sequence[MESSAGE_SENT] = sent;
 	socket->first_sequence[MESSAGE_RECEIVED] = received;
+	socket->cookie = bpf_get_socket_cookie(sk);
 	return socket;
+}
+
+/* A call on a socket that carries TLS; its first byte has the sequence number. */
+static __always_inline int carried_tls(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, __u8 direction,
+				       __u32 sequence)
+{
+	if (must_describe(socket, bpf_ktime_get_ns())) {
+		struct call call = {.scratch = direction};
+
+		begin_message(&call.message, direction);
+		describe_socket(&call.message, socket, tcp);
+		call.offset = sequence - socket->first_sequence[direction];
+		describe(ctx, tcp, socket, &call);
+	}
+	note_tls(socket, tcp, direction);
+	return 0;
+}
+
+/*
+ * Looks at the first bytes of a call. Where the socket is known to carry HTTP/1 a head is likely, so all that a head
+ * needs is captured at once.
+ */
+static __always_inline void look(struct http_socket *socket, struct source *source, struct call *call)
+{
+	__u32 which = call->scratch;
+	__u8 direction = which & 1;
+
+	if (socket && socket->protocol == PROTOCOL_HTTP1 && !socket->prefix_length[direction] &&
+	    !socket->capture_left[direction]) {
+		struct captured_message *captured = bpf_map_lookup_elem(&scratch, &which);
+		__u32 wanted = call->length < head_bytes ? call->length : head_bytes;
+
+		if (captured && capture(source, captured, 0, wanted) == wanted) {
+			call->captured = wanted;
+			call->first = *(__u64 *)captured->data;
+			call->few = wanted < sizeof(call->first) ? wanted : sizeof(call->first);
+			if (wanted < sizeof(call->first))
+				call->first &= (1ULL << (wanted & 7) * 8) - 1;
+			return;
+		}
+	}
+	call->few = first_bytes(source, call->length, &call->first);
 }
 
 /* A call that moves length bytes, the first of which has the sequence number; if it is not ending, then further ones.
  */
-static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_sock *tcp, struct source *source,
-				       __u8 direction, __u32 sequence, __u32 length, bool ending)
+static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_sock *tcp, struct http_socket *socket,
+				       struct source *source, __u8 direction, __u32 sequence, __u32 length, bool ending)
 {
-	struct http_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	struct call call = {};
+	struct call call = {.length = length, .scratch = direction, .ending = ending};
 	bool tls = false;
 	bool frames = false;
 
-	if (!socket || socket->protocol < PROTOCOL_HTTP2)
-		call.few = first_bytes(source, length, &call.first);
-	if (!socket) {
+	if (socket) {
+		call.offset = sequence - socket->first_sequence[direction];
+		if (socket->protocol < PROTOCOL_HTTP2) {
+			if (direction == MESSAGE_SENT && (__s32)(call.offset + length - socket->told) <= 0)
+				return 0; /* the same call as before, in a further segment */
+			look(socket, source, &call);
+		}
+	} else {
+		look(NULL, source, &call);
 		tls = follow_tls && looks_like_tls(call.first, call.few);
 		frames = call.few == sizeof(call.first) && looks_like_headers_frame(call.first);
 		if (!tls && !frames &&
 		    (call.few == sizeof(call.first) ? !looks_like_head(call.first)
 						    : !call.few || !may_begin_head(call.first, call.few)))
-			return 0;
+			return pass(sk, tcp);
 		if (bpf_get_current_pid_tgid() >> 32 == self_pid)
-			return 0;
+			return pass(sk, tcp);
 		socket = begin(sk, tcp);
 		if (!socket)
 			return 0;
 		socket->told = direction == MESSAGE_SENT ? sequence - socket->first_sequence[MESSAGE_SENT]
 							 : next_offset(tcp, socket, MESSAGE_SENT);
+		call.offset = sequence - socket->first_sequence[direction];
 	}
-	call.offset = sequence - socket->first_sequence[direction];
-	call.length = length;
-	call.ending = ending;
-	call.scratch = direction;
-	call.answers_at = next_offset(tcp, socket, !direction);
-	if (socket->protocol < PROTOCOL_HTTP2 && direction == MESSAGE_SENT &&
-	    (__s32)(call.offset + length - socket->told) <= 0)
-		return 0; /* the same call as before, in a further segment */
-	begin_message(&call.message, direction);
-	describe_socket(&call.message, tcp);
-	if (tls)
+	if (tls) {
 		socket->protocol = PROTOCOL_TLS;
-	else if (frames)
+		return carried_tls(ctx, tcp, socket, direction, sequence);
+	}
+	call.answers_at = next_offset(tcp, socket, !direction);
+	begin_message(&call.message, direction);
+	describe_socket(&call.message, socket, tcp);
+	if (frames)
 		join_frames(socket, &call);
 	else if (socket->protocol < PROTOCOL_HTTP2 && !recognize(socket, &call)) {
 		if (!socket->prefix_length[MESSAGE_SENT] && !socket->prefix_length[MESSAGE_RECEIVED])
@@ -137,12 +216,9 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 		return 0;
 	}
 	if (call.head && direction == MESSAGE_SENT)
-		take_go_caller((__u64)sk, &call.message);
+		take_go_caller(&socket->go, (__u64)sk, &call.message);
 	describe(ctx, tcp, socket, &call);
-	if (socket->protocol == PROTOCOL_TLS)
-		note_tls(&call);
-	else
-		follow(socket, source, &call);
+	follow(socket, source, &call);
 	return 0;
 }
 
@@ -168,14 +244,18 @@ static __always_inline bool is_wrapped(struct tcp_sock *tcp)
 SEC("tp_btf/tcp_sendmsg_locked")
 int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff___length *queued, int size_goal)
 {
-	struct source source = {};
-	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+	struct tcp_sock *tcp = tcp_of(sk);
 	__u64 skip = msg->msg_iter.iov_offset;
 	__u64 length = msg->msg_iter.count;
+	struct http_socket *socket;
+	struct source source = {};
 	__s64 room = size_goal;
 	bool ending;
 
 	if (!tcp || !length || is_wrapped(tcp))
+		return 0;
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!socket && is_other(sk))
 		return 0;
 	if (((struct sock___memory *)sk)->sk_wmem_queued >= sk->sk_sndbuf) {
 		__u32 used = queued ? queued->len
@@ -185,6 +265,8 @@ int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff___le
 		if (room <= 0)
 			return 0; /* nothing moves now */
 	}
+	if (socket && socket->protocol == PROTOCOL_TLS)
+		return carried_tls(ctx, tcp, socket, MESSAGE_SENT, tcp->write_seq);
 	ending = (__s64)length <= room;
 	if (length > 0x7fffffff)
 		length = 0x7fffffff;
@@ -204,7 +286,7 @@ int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff___le
 			source.more_in_kernel = true;
 		}
 	}
-	return transferred(ctx, sk, tcp, &source, MESSAGE_SENT, tcp->write_seq, length, ending);
+	return transferred(ctx, sk, tcp, socket, &source, MESSAGE_SENT, tcp->write_seq, length, ending);
 }
 
 /* sock:sock_recv_length (6.3): after bytes were given to the process. */
@@ -212,14 +294,20 @@ SEC("tp_btf/sock_recv_length")
 int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 {
 	struct syscall_buffer buffer;
+	struct http_socket *socket;
 	struct source source = {};
 	struct tcp_sock *tcp;
 
 	if (received <= 0 || sk->sk_protocol != IPPROTO_TCP || flags & MSG_PEEK)
 		return 0;
-	tcp = bpf_skc_to_tcp_sock(sk);
+	tcp = tcp_of(sk);
 	if (!tcp || is_wrapped(tcp))
 		return 0;
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!socket && is_other(sk))
+		return 0;
+	if (socket && socket->protocol == PROTOCOL_TLS)
+		return carried_tls(ctx, tcp, socket, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received);
 	/* A thread of the kernel is in no system call. */
 	if (!(flags & MSG_TRUNC) && !(bpf_get_current_task_btf()->flags & (PF_KTHREAD | PF_IO_WORKER)) &&
 	    syscall_receive_buffer(&buffer)) {
@@ -238,7 +326,8 @@ int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 			}
 		}
 	}
-	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received, received, true);
+	return transferred(ctx, sk, tcp, socket, &source, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received, received,
+			   true);
 }
 
 /* The offset after the last byte that was sent. snd_nxt also passes a FIN, which is no byte. */
@@ -266,7 +355,7 @@ int BPF_PROG(http_end, struct sock *sk)
 	if (!tcp)
 		return 0;
 	begin_message(&message, MESSAGE_RECEIVED);
-	describe_socket(&message, tcp);
+	describe_socket(&message, socket, tcp);
 	message.kind = MESSAGE_END;
 	message.offset = end_of_sent(tcp, socket);
 	message.length = next_offset(tcp, socket, MESSAGE_RECEIVED);

@@ -4,7 +4,21 @@
 #define EBPFRECEIVER_TCP_H
 
 #include "vmlinux.h"
+#include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+
+/*
+ * What a socket of TCP is beyond a struct sock, for reading. Costs nothing where the kernel has the cast (6.2); the
+ * caller knows that the socket's protocol is TCP.
+ */
+static __always_inline struct tcp_sock *tcp_of(struct sock *sk)
+{
+	if (bpf_rdonly_cast)
+		return bpf_rdonly_cast(sk, bpf_core_type_id_kernel(struct tcp_sock));
+	return bpf_skc_to_tcp_sock(sk);
+}
 
 /* An accepted socket is a copy of its listener, and keeps the listener's backlog limit. */
 static __always_inline bool tcp_was_accepted(struct sock *sk)

@@ -41,9 +41,18 @@ type bpfGoProcess struct {
 }
 
 type bpfHttpSocket struct {
-	_             structs.HostLayout
-	Prefix        [2]uint64
-	DescribedNs   uint64
+	_           structs.HostLayout
+	Cookie      uint64
+	Prefix      [2]uint64
+	DescribedNs uint64
+	Go          struct {
+		_        structs.HostLayout
+		Pid      uint32
+		Added    uint32
+		Process  bpfGoProcess
+		Go       bool
+		Reserved [7]uint8
+	}
 	PrefixLength  [2]uint32
 	PrefixEnd     [2]uint32
 	FirstSequence [2]uint32
@@ -145,10 +154,15 @@ const (
 	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
 )
 
+type bpfOtherSocket struct {
+	_        structs.HostLayout
+	Calls    uint32
+	Reserved uint32
+}
+
 type bpfTlsConnection struct {
 	_           structs.HostLayout
 	Socket      bpfHttpSocket
-	Cookie      uint64
 	Offset      [2]uint32
 	SrttUs      uint32
 	Retransmits uint32
@@ -211,6 +225,7 @@ const (
 	bpfMapGoCallers            = "go_callers"
 	bpfMapGoProcesses          = "go_processes"
 	bpfMapLosses               = "losses"
+	bpfMapOthers               = "others"
 	bpfMapScratch              = "scratch"
 	bpfMapScratchTaken         = "scratch_taken"
 	bpfMapSockets              = "sockets"
@@ -226,6 +241,7 @@ const (
 	bpfProgHttpSend            = "http_send"
 	bpfProgHttpTls             = "http_tls"
 	bpfVarFollowTls            = "follow_tls"
+	bpfVarGoProcessesAdded     = "go_processes_added"
 	bpfVarHeadBytes            = "head_bytes"
 	bpfVarKeepGoProcess        = "keep_go_process"
 	bpfVarKeepLossReason       = "keep_loss_reason"
@@ -301,6 +317,7 @@ type bpfMapSpecs struct {
 	GoCallers      *ebpf.MapSpec `ebpf:"go_callers"`
 	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
+	Others         *ebpf.MapSpec `ebpf:"others"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
 	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
@@ -316,6 +333,7 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	FollowTls            *ebpf.VariableSpec `ebpf:"follow_tls"`
+	GoProcessesAdded     *ebpf.VariableSpec `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.VariableSpec `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.VariableSpec `ebpf:"keep_go_process"`
 	KeepLossReason       *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
@@ -357,6 +375,7 @@ type bpfMaps struct {
 	GoCallers      *ebpf.Map `ebpf:"go_callers"`
 	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
 	Losses         *ebpf.Map `ebpf:"losses"`
+	Others         *ebpf.Map `ebpf:"others"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
 	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
 	Sockets        *ebpf.Map `ebpf:"sockets"`
@@ -374,6 +393,7 @@ func (m *bpfMaps) Close() error {
 		m.GoCallers,
 		m.GoProcesses,
 		m.Losses,
+		m.Others,
 		m.Scratch,
 		m.ScratchTaken,
 		m.Sockets,
@@ -390,6 +410,7 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	FollowTls            *ebpf.Variable `ebpf:"follow_tls"`
+	GoProcessesAdded     *ebpf.Variable `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.Variable `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.Variable `ebpf:"keep_go_process"`
 	KeepLossReason       *ebpf.Variable `ebpf:"keep_loss_reason"`

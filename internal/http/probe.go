@@ -283,7 +283,9 @@ func (p *Probe) attach() error {
 		p.attachments = append(p.attachments, attachment)
 	}
 	goClients := newGoClients(p.collection.Programs[goClientProgram], p.logger)
-	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], goClients, p.logger)
+	runtimes, err := newRuntimes(&goProcesses{
+		entries: p.collection.Maps["go_processes"], added: p.collection.Variables["go_processes_added"],
+	}, goClients, p.logger)
 	p.loaded.Lock()
 	p.goClients, p.runtimes = goClients, runtimes
 	p.loaded.Unlock()

@@ -79,7 +79,7 @@ type runtimeProcess struct {
 // into a process when it is first asked for, on a goroutine of its own: until then nothing is known of the process.
 type runtimes struct {
 	logger    *zap.Logger
-	processes *ebpf.Map // go_processes
+	processes *goProcesses
 	known     *lru.Cache[workload.Key, *runtimeProcess]
 	clients   *goClients // is told of programs of Go that serve requests and make some
 	waiting   chan workload.Key
@@ -90,7 +90,7 @@ type runtimes struct {
 	files *simplelru.LRU[runtimeFile, runtimeProgram] // of the goroutine that run is
 }
 
-func newRuntimes(processes *ebpf.Map, clients *goClients, logger *zap.Logger) (*runtimes, error) {
+func newRuntimes(processes *goProcesses, clients *goClients, logger *zap.Logger) (*runtimes, error) {
 	r := &runtimes{
 		logger: logger, processes: processes, clients: clients,
 		waiting: make(chan workload.Key, maxRuntimesWaiting), stop: make(chan struct{}),

@@ -334,7 +334,7 @@ static __always_inline bool find_frame(struct walk *walk, struct frame_stream *f
 	return true;
 }
 
-static __always_inline void report_frames(struct call *call, struct walker *walker)
+static __always_inline void report_frames(struct http_socket *socket, struct call *call, struct walker *walker)
 {
 	struct frame_stream *frames = walker->frames;
 	struct captured_message *captured = walker->captured;
@@ -352,6 +352,7 @@ static __always_inline void report_frames(struct call *call, struct walker *walk
 	frames->begins = false;
 	frames->told = frames->place;
 	frames->told_left = frames->silent ? 0 : frames->left;
+	note_goroutine(&socket->go, &captured->message);
 	report_captured(captured);
 }
 
@@ -394,7 +395,7 @@ __noinline int follow_frames(struct http_socket *socket, struct source *source, 
 	if (walk->position < call->length)
 		frames->lost = true;
 	if (walk->have || walk->ended || walk->truncated)
-		report_frames(call, &walker);
+		report_frames(socket, call, &walker);
 	return 0;
 }
 

@@ -37,11 +37,11 @@ struct {
 } go_callers SEC(".maps");
 
 /* Notes in the message of a request's head who waits for the response. */
-static __always_inline void take_go_caller(__u64 socket, struct message *message)
+static __always_inline void take_go_caller(struct known_go *known, __u64 socket, struct message *message)
 {
 	struct go_caller *caller;
 
-	if (!current_go_process())
+	if (!known_go_process(known))
 		return;
 	caller = bpf_map_lookup_elem(&go_callers, &socket);
 	if (!caller)

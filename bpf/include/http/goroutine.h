@@ -89,9 +89,39 @@ static __always_inline struct go_process *current_go_process(void)
 	return process;
 }
 
-static __always_inline void note_goroutine(struct message *message)
+/* Counts up with each process that user space adds: what was looked up before may have changed. Owner: user space. */
+volatile __u32 go_processes_added = 0;
+
+/* What was found of the process that moved bytes on a connection last: to look it up for each message costs more. */
+struct known_go {
+	__u32 pid;
+	__u32 added; /* go_processes_added then */
+	struct go_process process;
+	bool go;
+	__u8 reserved[7];
+};
+
+/* As current_go_process, for a connection that remembers the last answer. */
+static __always_inline struct go_process *known_go_process(struct known_go *known)
 {
-	struct go_process *process = current_go_process();
+	__u32 pid = bpf_get_current_pid_tgid() >> 32;
+	__u32 added = go_processes_added;
+
+	if (known->pid != pid || known->added != added) {
+		struct go_process *process = current_go_process();
+
+		known->pid = pid;
+		known->added = added;
+		known->go = process != NULL;
+		if (process)
+			known->process = *process;
+	}
+	return known->go ? &known->process : NULL;
+}
+
+static __always_inline void note_goroutine(struct known_go *known, struct message *message)
+{
+	struct go_process *process = known_go_process(known);
 	struct pt_regs___goroutine *registers;
 
 	if (!process || message->goroutine)

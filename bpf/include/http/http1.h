@@ -42,11 +42,15 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 
 	if (!captured)
 		return;
-	if (call->prefix_length) {
-		*(__u64 *)captured->data = socket->prefix[direction];
-		have = call->prefix_length & 7;
+	if (call->captured) {
+		have = call->captured;
+	} else {
+		if (call->prefix_length) {
+			*(__u64 *)captured->data = socket->prefix[direction];
+			have = call->prefix_length & 7;
+		}
+		have = capture(source, captured, have, wanted);
 	}
-	have = capture(source, captured, have, wanted);
 	asm volatile("%0 &= %1"
 		     : "+r"(have)
 		     : "i"(2 * MAX_HEAD_BYTES - 1)); /* for the verifier: it is no more than limit */
@@ -70,6 +74,9 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	captured->message.length = length;
 	captured->message.tail = tail;
 	captured->message.captured = have;
+	/* A goroutine serves what it receives, and asks for what it sends: who moves the answer says nothing. */
+	if (!call->head || (__u32)call->first != WORD('H', 'T', 'T', 'P'))
+		note_goroutine(&socket->go, &captured->message);
 	report_captured(captured);
 }
 

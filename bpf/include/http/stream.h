@@ -47,8 +47,10 @@ struct frame_stream {
 /* A connection that has carried a head, or of which a call was shorter than what tells, and may have begun one. By
  * direction. */
 struct http_socket {
+	__u64 cookie;	 /* of the socket; of a library's connection that of the one that carries it, 0: not known yet */
 	__u64 prefix[2]; /* these bytes of the last calls: a head may come in small pieces */
 	__u64 described_ns;
+	struct known_go go; /* the process that moved bytes last */
 	__u32 prefix_length[2];
 	__u32 prefix_end[2];	 /* the offset after them */
 	__u32 first_sequence[2]; /* where the stream begins */
@@ -91,15 +93,15 @@ struct call {
 	__u32 answers_at;    /* the offset of the next byte in the other direction */
 	__u32 prefix_length; /* how many bytes of a head came right before the call */
 	__u32 scratch;	     /* which of them is its own */
+	__u32 captured;	     /* how many of its first bytes are there already */
 	bool ending;	     /* nothing of what the process gave comes after it */
 	bool head;	     /* a head begins with it, or with the bytes right before it */
-	__u8 reserved[6];
+	__u8 reserved[2];
 };
 
 /* What is known of a connection by its library for TLS: see tls.h. */
 struct tls_connection {
 	struct http_socket socket;
-	__u64 cookie;	 /* of the socket that carries it; 0: not known yet */
 	__u32 offset[2]; /* how much it has carried in plain, by direction, since it is known */
 	__u32 srtt_us;
 	__u32 retransmits;
@@ -143,14 +145,21 @@ static __always_inline long send_message(void *ctx, void *message, __u64 size)
 	return err;
 }
 
-static __always_inline void describe_socket(struct message *message, struct tcp_sock *tcp)
+static __always_inline void describe_socket(struct message *message, struct http_socket *socket, struct tcp_sock *tcp)
 {
-	message->cookie = bpf_get_socket_cookie(tcp);
+	message->cookie = socket->cookie;
 	message->srtt_us = tcp->srtt_us >> 3;
 	message->retransmits = tcp->total_retrans;
 }
 
-/* Tells of a connection and the process at this end, where user space has not been told, or may have forgotten. */
+/* Whether user space has not been told whose a connection is now, or may have forgotten. */
+static __always_inline bool must_describe(struct http_socket *socket, __u64 now_ns)
+{
+	return socket->described_pid != (__u32)(bpf_get_current_pid_tgid() >> 32) ||
+	       now_ns - socket->described_ns >= DESCRIBE_EVERY_NS;
+}
+
+/* Tells of a connection and the process at this end, where it has to. */
 static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call)
 {
 	struct inet_sock *inet = &tcp->inet_conn.icsk_inet;
@@ -161,7 +170,7 @@ static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct htt
 	struct message_head *head;
 	__u32 which = call->scratch;
 
-	if (socket->described_pid == task->tgid && call->message.time_ns - socket->described_ns < DESCRIBE_EVERY_NS)
+	if (!must_describe(socket, call->message.time_ns))
 		return;
 	described = bpf_map_lookup_elem(&descriptions, &which);
 	if (!described)
@@ -213,7 +222,6 @@ static __always_inline void report_captured(struct captured_message *captured)
 {
 	__u32 have = captured->message.captured & (2 * MAX_HEAD_BYTES - 1);
 
-	note_goroutine(&captured->message);
 	send_message(NULL, captured, sizeof(captured->message) + have);
 }
 

@@ -176,7 +176,7 @@ static __always_inline struct tls_connection *tie_tls(struct tls_key *key, struc
 	struct tls_connection *blank;
 	__u32 zero = 0;
 
-	if (connection && connection->cookie == cookie)
+	if (connection && connection->socket.cookie == cookie)
 		return connection;
 	blank = bpf_map_lookup_elem(&tls_blank, &zero);
 	if (!blank || bpf_map_update_elem(&tls_connections, key, blank, BPF_ANY) ||
@@ -186,7 +186,7 @@ static __always_inline struct tls_connection *tie_tls(struct tls_key *key, struc
 	}
 	connection = bpf_map_lookup_elem(&tls_connections, key);
 	if (connection)
-		connection->cookie = cookie;
+		connection->socket.cookie = cookie;
 	return connection;
 }
 
@@ -199,7 +199,7 @@ static __always_inline void untie_tls(__u64 cookie)
 	if (!key)
 		return;
 	connection = bpf_map_lookup_elem(&tls_connections, key);
-	if (connection && connection->cookie == cookie)
+	if (connection && connection->socket.cookie == cookie)
 		bpf_map_delete_elem(&tls_connections, key);
 	bpf_map_delete_elem(&tls_carriers, &cookie);
 }
@@ -217,7 +217,7 @@ static __always_inline void moved_in_plain(struct tls_connection *connection, __
 		return;
 	}
 	begin_message(&call.message, direction);
-	call.message.cookie = connection->cookie;
+	call.message.cookie = connection->socket.cookie;
 	call.message.srtt_us = connection->srtt_us;
 	call.message.retransmits = connection->retransmits;
 	call.message.flags = MESSAGE_SECURE;
@@ -231,7 +231,7 @@ static __always_inline void moved_in_plain(struct tls_connection *connection, __
 		join_frames(socket, &call);
 	if (socket->protocol == PROTOCOL_HTTP2 || recognize(socket, &call)) {
 		if (call.head && direction == MESSAGE_SENT)
-			take_go_caller(connection->cookie, &call.message);
+			take_go_caller(&socket->go, socket->cookie, &call.message);
 		follow(socket, source, &call);
 	}
 	connection->offset[direction & 1] = call.offset + length;
@@ -291,10 +291,10 @@ static __always_inline __u64 read_from(struct tls_thread *thread, struct tls_con
 	if (thread->carrier)
 		return thread->carrier;
 	if (!connection || !thread->received)
-		return connection ? connection->cookie : thread->received;
+		return connection ? connection->socket.cookie : thread->received;
 	/* It may have had more than it gave before; or its address is that of a former one, and it is new. */
 	if (connection->itself && bpf_map_lookup_elem(&tls_carriers, &thread->received))
-		return connection->cookie;
+		return connection->socket.cookie;
 	return thread->received;
 }
 
@@ -401,18 +401,18 @@ static __always_inline int tls_error_query(void *ctx, __u64 site)
 }
 
 /* A socket that carries TLS moves bytes: the thread may be in a call of a library. */
-static __always_inline void note_tls(struct call *call)
+static __always_inline void note_tls(struct http_socket *socket, struct tcp_sock *tcp, __u8 direction)
 {
-	bool received = call->message.direction == MESSAGE_RECEIVED;
+	bool received = direction == MESSAGE_RECEIVED;
 	/* What the last of a handshake came from says later to which socket a new connection belongs. */
 	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
 							 received ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-	__u64 cookie = call->message.cookie;
+	__u64 cookie = socket->cookie;
 
 	if (!thread)
 		return;
-	thread->srtt_us = call->message.srtt_us;
-	thread->retransmits = call->message.retransmits;
+	thread->srtt_us = tcp->srtt_us >> 3;
+	thread->retransmits = tcp->total_retrans;
 	if (thread->reading)
 		thread->carrier = cookie;
 	if (received)
@@ -441,7 +441,7 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 	if (closed && direction == MESSAGE_SENT)
 		return 0; /* nothing will be */
 	if (closed)	  /* it has received before */
-		cookie = connection ? connection->cookie : 0;
+		cookie = connection ? connection->socket.cookie : 0;
 	else
 		cookie = tcp ? BPF_CORE_READ(tcp, inet_conn.icsk_inet.sk.__sk_common.skc_cookie.counter) : 0;
 	if (!cookie) {
