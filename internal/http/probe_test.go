@@ -1033,6 +1033,26 @@ func TestOtherProtocols(t *testing.T) {
 	assert.Equal(t, 1, o.followed(client), "of HTTP there is state")
 }
 
+// HTTP may follow on something else, as after the greeting of a proxy. When that was long, not each call is looked at.
+func TestHTTPAfterOther(t *testing.T) {
+	const request = "GET /after HTTP/1.1\r\n\r\n"
+	for name, test := range map[string]struct{ before, requests int }{
+		"a few words":         {before: 10, requests: 1},
+		"a long conversation": {before: 200, requests: 34},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := observe(t)
+			server, port := servePython(t, "raw.py", "echo")
+			said := slices.Concat(slices.Repeat([]string{"hello"}, test.before), slices.Repeat([]string{request}, test.requests))
+			client := startPython(t, append([]string{"raw.py", "talk", strconv.Itoa(port)}, said...)...)
+			client.record(t)
+			assert.Equal(t, 1, o.followed(client))
+			assert.Equal(t, 1, o.followed(server))
+			client.finish(t)
+		})
+	}
+}
+
 func TestConnectionFromBefore(t *testing.T) {
 	kerneltest.RequireRoot(t)
 	_, port := serveGo(t)
