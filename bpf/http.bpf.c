@@ -142,32 +142,6 @@ static __always_inline int carried_tls(void *ctx, struct tcp_sock *tcp, struct h
 	return 0;
 }
 
-/*
- * Looks at the first bytes of a call. Where the socket is known to carry HTTP/1 a head is likely, so all that a head
- * needs is captured at once.
- */
-static __always_inline void look(struct http_socket *socket, struct source *source, struct call *call)
-{
-	__u32 which = call->scratch;
-	__u8 direction = which & 1;
-
-	if (socket && socket->protocol == PROTOCOL_HTTP1 && !socket->prefix_length[direction] &&
-	    !socket->capture_left[direction]) {
-		struct captured_message *captured = bpf_map_lookup_elem(&scratch, &which);
-		__u32 wanted = call->length < head_bytes ? call->length : head_bytes;
-
-		if (captured && capture(source, captured, 0, wanted) == wanted) {
-			call->captured = wanted;
-			call->first = *(__u64 *)captured->data;
-			call->few = wanted < sizeof(call->first) ? wanted : sizeof(call->first);
-			if (wanted < sizeof(call->first))
-				call->first &= (1ULL << (wanted & 7) * 8) - 1;
-			return;
-		}
-	}
-	call->few = first_bytes(source, call->length, &call->first);
-}
-
 /* A call that moves length bytes, the first of which has the sequence number; if it is not ending, then further ones.
  */
 static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_sock *tcp, struct http_socket *socket,
@@ -177,15 +151,16 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 	bool tls = false;
 	bool frames = false;
 
+	call.message.direction = direction;
 	if (socket) {
 		call.offset = sequence - socket->first_sequence[direction];
 		if (socket->protocol < PROTOCOL_HTTP2) {
 			if (direction == MESSAGE_SENT && (__s32)(call.offset + length - socket->told) <= 0)
 				return 0; /* the same call as before, in a further segment */
-			look(socket, source, &call);
+			look_at_head(socket, source, &call);
 		}
 	} else {
-		look(NULL, source, &call);
+		call.few = first_bytes(source, length, &call.first);
 		tls = follow_tls && looks_like_tls(call.first, call.few);
 		frames = call.few == sizeof(call.first) && looks_like_headers_frame(call.first);
 		if (!tls && !frames &&

@@ -83,7 +83,7 @@ static __always_inline int note_go_caller(__u64 connection, __u64 g, __u64 stack
 	sk = go_socket(connection, &closed);
 	if (!sk)
 		return 0;
-	key = state ? BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) : (__u64)sk;
+	key = state ? (__u64)sk->__sk_common.skc_cookie.counter : (__u64)sk;
 	if (key && bpf_map_update_elem(&go_callers, &key, &caller, BPF_ANY))
 		count_loss(LOSS_STORAGE_FULL);
 	return 0;

@@ -6,6 +6,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "tcp.h"
 
 #define SOCK_STREAM 1
 
@@ -28,23 +29,20 @@ struct go_fd {
 /* The TCP socket that a descriptor of the current process is; NULL: it is none. */
 static __always_inline struct sock *socket_of(__s64 descriptor)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 limit = BPF_CORE_READ(task, files, fdt, max_fds);
+	struct fdtable *table = bpf_get_current_task_btf()->files->fdt;
 	struct socket *socket;
-	struct file **files;
 	struct file *file;
 	struct sock *sk;
 
-	if (descriptor < 0 || descriptor >= limit)
+	if (descriptor < 0 || descriptor >= table->max_fds)
 		return NULL;
-	files = BPF_CORE_READ(task, files, fdt, fd);
-	if (bpf_probe_read_kernel(&file, sizeof(file), files + descriptor) || !file)
+	if (bpf_probe_read_kernel(&file, sizeof(file), table->fd + descriptor) || !file)
 		return NULL;
-	socket = BPF_CORE_READ(file, private_data);
-	if (!socket || BPF_CORE_READ(socket, file) != file)
+	socket = bpf_rdonly_cast(BPF_CORE_READ(file, private_data), bpf_core_type_id_kernel(struct socket));
+	if (!socket || socket->file != file)
 		return NULL;
-	sk = BPF_CORE_READ(socket, sk);
-	if (!sk || BPF_CORE_READ(sk, sk_protocol) != IPPROTO_TCP)
+	sk = socket->sk;
+	if (!sk || sk->sk_protocol != IPPROTO_TCP)
 		return NULL;
 	return sk;
 }

@@ -14,6 +14,32 @@
 /* How much of a message is copied at most, for its head. */
 const volatile __u32 head_bytes = 512;
 
+/*
+ * Looks at the first bytes of a call that may begin with a head. Where the connection is known to carry HTTP/1 one is
+ * likely, so all that it needs is captured at once.
+ */
+static __always_inline void look_at_head(struct http_socket *socket, struct source *source, struct call *call)
+{
+	__u8 direction = call->message.direction & 1;
+	__u32 which = call->scratch;
+
+	if (socket->protocol == PROTOCOL_HTTP1 && !socket->prefix_length[direction] &&
+	    !socket->capture_left[direction]) {
+		struct captured_message *captured = bpf_map_lookup_elem(&scratch, &which);
+		__u32 wanted = call->length < head_bytes ? call->length : head_bytes;
+
+		if (captured && capture(source, captured, 0, wanted) == wanted) {
+			call->captured = wanted;
+			call->first = *(__u64 *)captured->data;
+			call->few = wanted < sizeof(call->first) ? wanted : sizeof(call->first);
+			if (wanted < sizeof(call->first))
+				call->first &= (1ULL << (wanted & 7) * 8) - 1;
+			return;
+		}
+	}
+	call->few = first_bytes(source, call->length, &call->first);
+}
+
 /* The last bytes of a call that is ending. */
 static __always_inline __u64 tail_of_call(struct source *source, struct call *call)
 {
