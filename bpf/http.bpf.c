@@ -102,7 +102,7 @@ static __always_inline int pass(struct sock *sk, struct tcp_sock *tcp)
 	return 0;
 }
 
-static __always_inline struct http_socket *begin(struct sock *sk, struct tcp_sock *tcp)
+static __noinline struct http_socket *begin(struct sock *sk, struct tcp_sock *tcp)
 {
 	struct http_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	__u32 sent, received;
@@ -127,7 +127,7 @@ static __always_inline struct http_socket *begin(struct sock *sk, struct tcp_soc
 }
 
 /* A call on a socket that carries TLS; its first byte has the sequence number. */
-static __always_inline int carried_tls(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, __u8 direction,
+static __noinline int carried_tls(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, __u8 direction,
 				       __u32 sequence)
 {
 	if (must_describe(socket, bpf_ktime_get_ns())) {

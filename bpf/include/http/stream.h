@@ -160,7 +160,7 @@ static __always_inline bool must_describe(struct http_socket *socket, __u64 now_
 }
 
 /* Tells of a connection and the process at this end, where it has to. */
-static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call)
+static __noinline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call)
 {
 	struct inet_sock *inet = &tcp->inet_conn.icsk_inet;
 	struct sock_common *common = &inet->sk.__sk_common;

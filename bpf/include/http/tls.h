@@ -241,7 +241,7 @@ static __always_inline void untie_tls(__u64 cookie)
 }
 
 /* Bytes that a library has moved. */
-static __always_inline void moved_in_plain(struct tls_connection *connection, __u8 direction, struct source *source,
+static __noinline void moved_in_plain(struct tls_connection *connection, __u8 direction, struct source *source,
 					   __u32 length)
 {
 	struct http_socket *socket = &connection->socket;
