@@ -50,6 +50,8 @@ type bpfHttpSocket struct {
 	CaptureLeft   [2]uint32
 	Told          uint32
 	DescribedPid  uint32
+	Received      uint32
+	Unused        uint32
 	Frames        [2]struct {
 		_            structs.HostLayout
 		At           uint32
@@ -143,6 +145,7 @@ const (
 	bpfMessageKindMESSAGE_FRAMES     bpfMessageKind = 3
 	bpfMessageKindMESSAGE_CONNECTION bpfMessageKind = 4
 	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
+	bpfMessageKindMESSAGE_WAKE       bpfMessageKind = 6
 )
 
 type bpfTlsConnection struct {
@@ -211,6 +214,7 @@ const (
 	bpfMapGoCallers            = "go_callers"
 	bpfMapGoProcesses          = "go_processes"
 	bpfMapLosses               = "losses"
+	bpfMapPackets              = "packets"
 	bpfMapScratch              = "scratch"
 	bpfMapScratchTaken         = "scratch_taken"
 	bpfMapSockets              = "sockets"
@@ -223,8 +227,11 @@ const (
 	bpfProgHttpGoClient        = "http_go_client"
 	bpfProgHttpGoTls           = "http_go_tls"
 	bpfProgHttpReceive         = "http_receive"
+	bpfProgHttpReceiveMoved    = "http_receive_moved"
+	bpfProgHttpReceivePacket   = "http_receive_packet"
 	bpfProgHttpSend            = "http_send"
 	bpfProgHttpTls             = "http_tls"
+	bpfProgHttpUring           = "http_uring"
 	bpfVarFollowTls            = "follow_tls"
 	bpfVarHeadBytes            = "head_bytes"
 	bpfVarKeepGoProcess        = "keep_go_process"
@@ -237,6 +244,8 @@ const (
 	bpfVarKeepTlsCookie        = "keep_tls_cookie"
 	bpfVarKeepTlsEvent         = "keep_tls_event"
 	bpfVarMessagesLost         = "messages_lost"
+	bpfVarNeedMoved            = "need_moved"
+	bpfVarNeedPackets          = "need_packets"
 	bpfVarRingIsPerfBuffer     = "ring_is_perf_buffer"
 	bpfVarRingWakeupBytes      = "ring_wakeup_bytes"
 	bpfVarSelfPid              = "self_pid"
@@ -284,12 +293,15 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	HttpEnd      *ebpf.ProgramSpec `ebpf:"http_end"`
-	HttpGoClient *ebpf.ProgramSpec `ebpf:"http_go_client"`
-	HttpGoTls    *ebpf.ProgramSpec `ebpf:"http_go_tls"`
-	HttpReceive  *ebpf.ProgramSpec `ebpf:"http_receive"`
-	HttpSend     *ebpf.ProgramSpec `ebpf:"http_send"`
-	HttpTls      *ebpf.ProgramSpec `ebpf:"http_tls"`
+	HttpEnd           *ebpf.ProgramSpec `ebpf:"http_end"`
+	HttpGoClient      *ebpf.ProgramSpec `ebpf:"http_go_client"`
+	HttpGoTls         *ebpf.ProgramSpec `ebpf:"http_go_tls"`
+	HttpReceive       *ebpf.ProgramSpec `ebpf:"http_receive"`
+	HttpReceiveMoved  *ebpf.ProgramSpec `ebpf:"http_receive_moved"`
+	HttpReceivePacket *ebpf.ProgramSpec `ebpf:"http_receive_packet"`
+	HttpSend          *ebpf.ProgramSpec `ebpf:"http_send"`
+	HttpTls           *ebpf.ProgramSpec `ebpf:"http_tls"`
+	HttpUring         *ebpf.ProgramSpec `ebpf:"http_uring"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -301,6 +313,7 @@ type bpfMapSpecs struct {
 	GoCallers      *ebpf.MapSpec `ebpf:"go_callers"`
 	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
+	Packets        *ebpf.MapSpec `ebpf:"packets"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
 	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
@@ -327,6 +340,8 @@ type bpfVariableSpecs struct {
 	KeepTlsCookie        *ebpf.VariableSpec `ebpf:"keep_tls_cookie"`
 	KeepTlsEvent         *ebpf.VariableSpec `ebpf:"keep_tls_event"`
 	MessagesLost         *ebpf.VariableSpec `ebpf:"messages_lost"`
+	NeedMoved            *ebpf.VariableSpec `ebpf:"need_moved"`
+	NeedPackets          *ebpf.VariableSpec `ebpf:"need_packets"`
 	RingIsPerfBuffer     *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -357,6 +372,7 @@ type bpfMaps struct {
 	GoCallers      *ebpf.Map `ebpf:"go_callers"`
 	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
 	Losses         *ebpf.Map `ebpf:"losses"`
+	Packets        *ebpf.Map `ebpf:"packets"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
 	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
 	Sockets        *ebpf.Map `ebpf:"sockets"`
@@ -374,6 +390,7 @@ func (m *bpfMaps) Close() error {
 		m.GoCallers,
 		m.GoProcesses,
 		m.Losses,
+		m.Packets,
 		m.Scratch,
 		m.ScratchTaken,
 		m.Sockets,
@@ -401,6 +418,8 @@ type bpfVariables struct {
 	KeepTlsCookie        *ebpf.Variable `ebpf:"keep_tls_cookie"`
 	KeepTlsEvent         *ebpf.Variable `ebpf:"keep_tls_event"`
 	MessagesLost         *ebpf.Variable `ebpf:"messages_lost"`
+	NeedMoved            *ebpf.Variable `ebpf:"need_moved"`
+	NeedPackets          *ebpf.Variable `ebpf:"need_packets"`
 	RingIsPerfBuffer     *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
@@ -410,12 +429,15 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	HttpEnd      *ebpf.Program `ebpf:"http_end"`
-	HttpGoClient *ebpf.Program `ebpf:"http_go_client"`
-	HttpGoTls    *ebpf.Program `ebpf:"http_go_tls"`
-	HttpReceive  *ebpf.Program `ebpf:"http_receive"`
-	HttpSend     *ebpf.Program `ebpf:"http_send"`
-	HttpTls      *ebpf.Program `ebpf:"http_tls"`
+	HttpEnd           *ebpf.Program `ebpf:"http_end"`
+	HttpGoClient      *ebpf.Program `ebpf:"http_go_client"`
+	HttpGoTls         *ebpf.Program `ebpf:"http_go_tls"`
+	HttpReceive       *ebpf.Program `ebpf:"http_receive"`
+	HttpReceiveMoved  *ebpf.Program `ebpf:"http_receive_moved"`
+	HttpReceivePacket *ebpf.Program `ebpf:"http_receive_packet"`
+	HttpSend          *ebpf.Program `ebpf:"http_send"`
+	HttpTls           *ebpf.Program `ebpf:"http_tls"`
+	HttpUring         *ebpf.Program `ebpf:"http_uring"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -424,8 +446,11 @@ func (p *bpfPrograms) Close() error {
 		p.HttpGoClient,
 		p.HttpGoTls,
 		p.HttpReceive,
+		p.HttpReceiveMoved,
+		p.HttpReceivePacket,
 		p.HttpSend,
 		p.HttpTls,
+		p.HttpUring,
 	)
 }
 

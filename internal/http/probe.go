@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -105,6 +103,7 @@ type Probe struct {
 	// Owned by the goroutine that run is.
 	clock        *kernel.Clock
 	pairing      *pairing
+	indirect     *indirect
 	owners       owners
 	instrumented *instrumented // nil: nobody is left out for it
 	identifier   *identifier
@@ -118,7 +117,7 @@ type Probe struct {
 
 // counters are read by Stats while the probe runs.
 type counters struct {
-	messages           [bpfMessageKindMESSAGE_END + 1]atomic.Uint64
+	messages           [bpfMessageKindMESSAGE_WAKE + 1]atomic.Uint64
 	server, client     atomic.Uint64 // exchanges
 	exports            atomic.Uint64 // of processes that are left out for it
 	unsampled          atomic.Uint64
@@ -140,6 +139,7 @@ func hooks() []hook {
 		{"http_send", "tcp_sendmsg_locked"},
 		{"http_receive", "sock_recv_length"},
 		{"http_end", "tcp_destroy_sock"},
+		{"http_uring", "io_uring_create"},
 	}
 }
 
@@ -271,17 +271,13 @@ func (p *Probe) load() error {
 
 func (p *Probe) attach() error {
 	for _, h := range hooks() {
-		attachment, err := kernel.Climb("http."+h.tracepoint, kernel.Rung{
-			Name: "tp_btf",
-			Attach: func() (io.Closer, error) {
-				return link.AttachTracing(link.TracingOptions{Program: p.collection.Programs[h.program]})
-			},
-		})
+		attachment, err := attachTracing(p.collection, h)
 		if err != nil {
-			return fmt.Errorf("attach the HTTP probe: %w", err)
+			return err
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
+	p.indirect = newIndirect(p.collection, p.logger)
 	goClients := newGoClients(p.collection.Programs[goClientProgram], p.logger)
 	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], goClients, p.logger)
 	p.loaded.Lock()
@@ -313,9 +309,9 @@ func (p *Probe) attach() error {
 func (p *Probe) release() error {
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
-	errs := []error{p.secure.close(), p.goClients.close()}
+	errs := []error{p.secure.close(), p.goClients.close(), p.indirect.close()}
 	p.runtimes.close()
-	p.secure, p.goClients, p.runtimes = nil, nil, nil
+	p.secure, p.goClients, p.runtimes, p.indirect = nil, nil, nil, nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -345,6 +341,7 @@ func (p *Probe) run() {
 		default:
 		}
 		p.drain()
+		p.indirect.follow()
 		now := time.Now()
 		if !now.Before(nextFlush) && p.flushMetrics(now) {
 			nextFlush = signal.Next(nextFlush, p.config.MetricsInterval, now)
@@ -366,6 +363,9 @@ func (p *Probe) finish(ctx context.Context) {
 		if err := attachment.Close(); err != nil {
 			p.logger.Warn("Detach a hook of the HTTP probe", zap.Error(err))
 		}
+	}
+	if err := p.indirect.close(); err != nil {
+		p.logger.Warn("Detach a hook of the HTTP probe", zap.Error(err))
 	}
 	if err := p.reader.Wake(); err != nil {
 		p.logger.Error("Wake the HTTP probe's reader", zap.Error(err))
@@ -397,6 +397,9 @@ func (p *Probe) handle(sample []byte) {
 		return
 	}
 	p.counters.messages[m.Kind].Add(1)
+	if m.kind() == bpfMessageKindMESSAGE_WAKE {
+		return
+	}
 	p.pairing.handle(m, head, data)
 }
 

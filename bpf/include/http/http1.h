@@ -19,6 +19,8 @@ static __always_inline __u64 tail_of_call(struct source *source, struct call *ca
 {
 	if (!call->ending)
 		return 0;
+	if (source->copied)
+		return source->tail;
 	return call->message.direction == MESSAGE_SENT ? tail_sent(source, call->length)
 						       : tail_received(source, call->length);
 }

@@ -55,6 +55,8 @@ struct http_socket {
 	__u32 capture_left[2];	 /* what may still belong to a head that was not whole */
 	__u32 told;		 /* the offset up to which was told of what is sent */
 	__u32 described_pid;	 /* the process that was told of last */
+	__u32 received;		 /* the offset up to which was told of what is received */
+	__u32 unused;
 	struct frame_stream frames[2];
 	__u8 protocol;
 	__u8 reserved[7];
