@@ -202,6 +202,9 @@ int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff *que
 			source.more_count = msg->msg_iter.nr_segs - 1;
 			source.more_in_kernel = true;
 		}
+	} else {
+		source.nowhere = true;
+		note_sent_unread();
 	}
 	return transferred(ctx, sk, tcp, &source, MESSAGE_SENT, tcp->write_seq, length, ending);
 }
@@ -226,8 +229,10 @@ int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 		if (!socket || is_told_received(socket, sequence, received))
 			return 0;
 	}
-	if (flags & MSG_TRUNC)
-		source.size = 0; /* they were thrown away */
+	if (flags & MSG_TRUNC) { /* they were thrown away */
+		__builtin_memset(&source, 0, sizeof(source));
+		source.nowhere = true;
+	}
 	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, sequence, received, true);
 }
 
@@ -284,21 +289,23 @@ int BPF_PROG(http_uring)
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(http_receive_moved, struct sock *sk)
 {
-	struct http_socket *socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	struct source source = {};
+	struct source source = {.nowhere = true};
+	struct http_socket *socket;
 	struct tcp_sock *tcp;
 	__u32 sequence;
+	__s32 length;
 
-	if (!socket || is_received_directly())
+	if (is_received_directly())
 		return 0;
 	tcp = bpf_skc_to_tcp_sock(sk);
-	if (!tcp || is_wrapped(tcp))
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!tcp || !socket || is_wrapped(tcp))
 		return 0;
 	sequence = socket->first_sequence[MESSAGE_RECEIVED] + socket->received;
-	source.size = tcp_sequence_read(tcp) - sequence;
-	if (!source.size || source.size > 0x7fffffff)
+	length = tcp_sequence_read(tcp) - sequence;
+	if (length <= 0)
 		return 0;
-	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, sequence, source.size, true);
+	return transferred(ctx, sk, tcp, &source, MESSAGE_RECEIVED, sequence, length, true);
 }
 
 /* The offset after the last byte that was sent. snd_nxt also passes a FIN, which is no byte. */

@@ -32,6 +32,7 @@ enum {
 	SYS_readv = 19,
 	SYS_recvfrom = 45,
 	SYS_recvmsg = 47,
+	SYS_splice = 275,
 	SYS_preadv2 = 327,
 };
 
@@ -40,6 +41,7 @@ enum {
 	SYS32_read = 3,
 	SYS32_socketcall = 102,
 	SYS32_readv = 145,
+	SYS32_splice = 313,
 	SYS32_recvfrom = 371,
 	SYS32_recvmsg = 372,
 	SYS32_preadv2 = 378,
@@ -66,6 +68,7 @@ struct pt_regs {
 enum {
 	SYS_read = 63,
 	SYS_readv = 65,
+	SYS_splice = 76,
 	SYS_recvfrom = 207,
 	SYS_recvmsg = 212,
 	SYS_preadv2 = 286,
@@ -78,6 +81,7 @@ enum {
 	SYS32_readv = 145,
 	SYS32_recvfrom = 292,
 	SYS32_recvmsg = 297,
+	SYS32_splice = 340,
 	SYS32_preadv2 = 392,
 };
 

@@ -11,6 +11,8 @@
 #include "http/source.h"
 #include "http/stream.h"
 
+#define MORE_CAPTURES 4 /* of MAX_SEGMENTS each */
+
 /* How much of a message is copied at most, for its head. */
 const volatile __u32 head_bytes = 512;
 
@@ -23,6 +25,27 @@ static __always_inline __u64 tail_of_call(struct source *source, struct call *ca
 		return source->tail;
 	return call->message.direction == MESSAGE_SENT ? tail_sent(source, call->length)
 						       : tail_received(source, call->length);
+}
+
+/* Goes on with capture() where the bytes are in many small segments: some programs have one or two for each line. */
+static __always_inline __u32 capture_more(struct source *source, struct captured_message *captured, __u32 have,
+					  __u32 wanted, __u32 prefix_length)
+{
+	const void *base = source->base;
+	__u64 size = source->size;
+
+	source->index = 0;
+	source->begin = 0;
+	for (int i = 0; i < MORE_CAPTURES && have < wanted; i++) {
+		__u32 took = capture_at(source, captured, have, have - prefix_length, wanted - have);
+
+		if (!took)
+			break;
+		have += took;
+	}
+	source->base = base;
+	source->size = size;
+	return have;
 }
 
 /*
@@ -49,6 +72,8 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 		have = call->prefix_length & 7;
 	}
 	have = capture(source, captured, have, wanted);
+	if (have < wanted && source->more)
+		have = capture_more(source, captured, have, wanted, call->prefix_length);
 	asm volatile("%0 &= %1"
 		     : "+r"(have)
 		     : "i"(2 * MAX_HEAD_BYTES - 1)); /* for the verifier: it is no more than limit */
@@ -142,7 +167,7 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 	else
 		report_place(call, call->offset - call->prefix_length, call->length + call->prefix_length,
 			     call->prefix_length ? socket->prefix[direction] : tail_of_call(source, call),
-			     !call->few && source->size);
+			     !call->few && (source->size || source->nowhere));
 	return 0;
 }
 

@@ -75,6 +75,17 @@ static __always_inline void ask_for_packets(void *ctx)
 	ring_output_now(ctx, &message, sizeof(message));
 }
 
+/* What a process sends without having it in its memory: by sendfile, or by a splice as a proxy does, both ways. */
+static __always_inline void note_sent_unread(void)
+{
+	struct syscall call;
+
+	if (need_moved || (bpf_get_current_task_btf()->flags & PF_KTHREAD) || !current_syscall(&call))
+		return;
+	if (call.number == (call.narrow ? SYS32_splice : SYS_splice))
+		need_moved = true;
+}
+
 /* Whether http_receive knows the buffer of what the current task receives, or has nothing to know. */
 static __always_inline bool is_received_directly(void)
 {
@@ -97,11 +108,12 @@ static __always_inline bool find_received(void *ctx, struct source *source, __u3
 
 	if (flags & PF_KTHREAD)
 		return true; /* for the kernel itself, and in none */
-	source->size = received;
 	if (flags & PF_IO_WORKER || !syscall_receive_buffer(&buffer)) {
 		ask_for_packets(ctx);
+		source->nowhere = true;
 		return false;
 	}
+	source->size = received;
 	source->base = buffer.base;
 	if (buffer.iovec) {
 		struct iovec segment;

@@ -19,6 +19,7 @@ struct source {
 	bool more_in_kernel;	  /* the kernel has copied the list of segments */
 	bool copied;		  /* base is a copy of the program's own */
 	bool narrow;		  /* more is that of a 32-bit program */
+	bool nowhere;		  /* no process has them in its memory: size is 0 */
 	__u32 more_count;	  /* of more, where the kernel has copied it */
 
 	/*
