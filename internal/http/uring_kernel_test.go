@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
 // Whatever a program sends and receives with by io_uring, in whichever thread the kernel does it.
@@ -48,6 +49,38 @@ func TestUring(t *testing.T) {
 				assert.EqualValues(t, server.Process.Pid, number(accepted, attrPID))
 			}
 			client.finish(t)
+			assert.Empty(t, o.losses())
+		})
+	}
+}
+
+// The frames of HTTP/2 are found in packets that are longer than what is looked at at a time.
+func TestUringHTTP2(t *testing.T) {
+	for _, receive := range []string{"recv", "recvmsg", "small", "multishot"} {
+		t.Run(receive, func(t *testing.T) {
+			o := observe(t)
+			server := start(t, []string{programVariable + "=uring"}, executable(t), "serve HTTP/2", receive, "send")
+			port := server.record(t).Port
+			const count = 60
+			p := plan{AtOnce: 6, KeepAlive: true, HTTP2: true}
+			sizes := []int{0, 1, 100, 4096, 16_384, 60_000, 250_000}
+			for i := range count {
+				size := sizes[i%len(sizes)]
+				if receive == "small" {
+					size = min(size, 1000)
+				}
+				p.Requests = append(p.Requests, planned{
+					Method: "POST", URL: at(port, fmt.Sprintf("/frames/%d?size=%d", i, sizes[i%5])), Size: size,
+				})
+			}
+			told := fetchGo(t, p)
+			served := server.records(t, count)
+			o.wait(count, ptrace.SpanKindServer, port, "/frames/")
+			for path := range told {
+				requested, accepted := o.ends(port, path)
+				check(t, requested, told[path], false, false)
+				check(t, accepted, served[path], false, false)
+			}
 			assert.Empty(t, o.losses())
 		})
 	}

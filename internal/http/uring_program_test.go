@@ -6,6 +6,9 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"strconv"
@@ -14,6 +17,7 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/net/http2"
 	"golang.org/x/sys/unix"
 )
 
@@ -435,7 +439,7 @@ func (u *uring) message(socket int, before *[]byte) (line string, fields map[str
 	return lines[0], fields, size, nil
 }
 
-// uringMain sends and receives by io_uring, as a server (serve RECEIVE SEND) or a client (fetch SEND RECEIVE PORT and
+// uringMain sends and receives by io_uring, as a server (serve RECEIVE SEND, or serve HTTP/2 RECEIVE SEND) or a client (fetch SEND RECEIVE PORT and
 // requests, as PATH REQUEST_BYTES RESPONSE_BYTES).
 func uringMain(arguments []string) error {
 	runtime.LockOSThread()
@@ -457,11 +461,15 @@ func uringMain(arguments []string) error {
 	if err != nil {
 		return err
 	}
+	port := name.(*unix.SockaddrInet4).Port
+	if arguments[0] == "serve HTTP/2" {
+		return uringServeHTTP2(&out, listener, port, arguments[1], arguments[2])
+	}
 	u, err := newUring(arguments[1], arguments[2])
 	if err != nil {
 		return err
 	}
-	out.say(record{Port: name.(*unix.SockaddrInet4).Port})
+	out.say(record{Port: port})
 	for {
 		socket, _, err := unix.Accept(listener)
 		if err != nil {
@@ -534,4 +542,67 @@ func uringFetch(out *records, send, receive, port string, requests []string) err
 		})
 	}
 	return unix.Close(socket)
+}
+
+// uringConnection is a connection with an io_uring for each direction.
+type uringConnection struct {
+	net.Conn // nothing of it is needed
+	socket   int
+	receiver *uring
+	sender   *uring
+	rest     []byte
+}
+
+func (c *uringConnection) Read(b []byte) (int, error) {
+	if len(c.rest) == 0 {
+		data, err := c.receiver.receive(c.socket)
+		if err != nil {
+			return 0, err
+		}
+		if len(data) == 0 {
+			return 0, io.EOF
+		}
+		c.rest = data
+	}
+	n := copy(b, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+func (c *uringConnection) Write(b []byte) (int, error)      { return len(b), c.sender.send(c.socket, b) }
+func (c *uringConnection) Close() error                     { return unix.Shutdown(c.socket, unix.SHUT_RDWR) }
+func (c *uringConnection) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *uringConnection) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *uringConnection) SetDeadline(time.Time) error      { return nil }
+func (c *uringConnection) SetReadDeadline(time.Time) error  { return nil }
+func (c *uringConnection) SetWriteDeadline(time.Time) error { return nil }
+
+// uringServeHTTP2 answers with as many bytes as a request's query asks for.
+func uringServeHTTP2(out *records, listener, port int, receive, send string) error {
+	for announced := false; ; announced = true {
+		receiver, err := newUring(receive, send)
+		if err != nil {
+			return err
+		}
+		sender, err := newUring(receive, send)
+		if err != nil {
+			return err
+		}
+		if !announced {
+			out.say(record{Port: port})
+		}
+		socket, _, err := unix.Accept(listener)
+		if err != nil {
+			return err
+		}
+		connection := &uringConnection{socket: socket, receiver: receiver, sender: sender}
+		go new(http2.Server).ServeConn(connection, &http2.ServeConnOpts{
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				received, _ := io.Copy(io.Discard, r.Body)
+				size, _ := strconv.Atoi(r.URL.Query().Get("size"))
+				_, _ = w.Write(make([]byte, size))
+				out.say(record{Method: r.Method, Path: r.URL.Path, Status: 200, Received: received, Sent: int64(size)})
+			}),
+		})
+	}
 }
