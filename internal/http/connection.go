@@ -399,16 +399,25 @@ func (p *pairing) beginPartial(c *connection, m *message, head *messageHead) {
 
 // finish ends the message of a stream at the offset. m is the call that tells so.
 func (p *pairing) finish(c *connection, s *stream, at uint32, atNs uint64, m *message) {
-	gapped := s.gapped
+	gapped, size := s.gapped, int64(-1)
+	if s.phase == inBody && s.framing == http1.FramingChunked && s.chunks.Done() {
+		size = s.chunks.Payload()
+	}
 	s.phase, s.boundary, s.gapped = betweenMessages, at, false
 	if s == c.requestStream() {
 		if len(c.pending) > 0 {
-			c.pending[len(c.pending)-1].requestDone = true
+			e := &c.pending[len(c.pending)-1]
+			if e.requestDone = true; size >= 0 {
+				e.RequestBodyBytes = size
+			}
 		}
 		return
 	}
 	if !c.answering {
 		return
+	}
+	if size >= 0 {
+		c.pending[0].ResponseBodyBytes = size
 	}
 	c.pending[0].EndNs = atNs
 	if c.upgraded {
