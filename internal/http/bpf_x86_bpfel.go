@@ -215,6 +215,7 @@ const (
 	bpfMapGoProcesses          = "go_processes"
 	bpfMapLosses               = "losses"
 	bpfMapPackets              = "packets"
+	bpfMapPipelining           = "pipelining"
 	bpfMapScratch              = "scratch"
 	bpfMapScratchTaken         = "scratch_taken"
 	bpfMapSockets              = "sockets"
@@ -246,6 +247,7 @@ const (
 	bpfVarMessagesLost         = "messages_lost"
 	bpfVarNeedMoved            = "need_moved"
 	bpfVarNeedPackets          = "need_packets"
+	bpfVarPipeliningSeen       = "pipelining_seen"
 	bpfVarRingIsPerfBuffer     = "ring_is_perf_buffer"
 	bpfVarRingWakeupBytes      = "ring_wakeup_bytes"
 	bpfVarSelfPid              = "self_pid"
@@ -314,6 +316,7 @@ type bpfMapSpecs struct {
 	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
 	Packets        *ebpf.MapSpec `ebpf:"packets"`
+	Pipelining     *ebpf.MapSpec `ebpf:"pipelining"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
 	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
@@ -342,6 +345,7 @@ type bpfVariableSpecs struct {
 	MessagesLost         *ebpf.VariableSpec `ebpf:"messages_lost"`
 	NeedMoved            *ebpf.VariableSpec `ebpf:"need_moved"`
 	NeedPackets          *ebpf.VariableSpec `ebpf:"need_packets"`
+	PipeliningSeen       *ebpf.VariableSpec `ebpf:"pipelining_seen"`
 	RingIsPerfBuffer     *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -373,6 +377,7 @@ type bpfMaps struct {
 	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
 	Losses         *ebpf.Map `ebpf:"losses"`
 	Packets        *ebpf.Map `ebpf:"packets"`
+	Pipelining     *ebpf.Map `ebpf:"pipelining"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
 	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
 	Sockets        *ebpf.Map `ebpf:"sockets"`
@@ -391,6 +396,7 @@ func (m *bpfMaps) Close() error {
 		m.GoProcesses,
 		m.Losses,
 		m.Packets,
+		m.Pipelining,
 		m.Scratch,
 		m.ScratchTaken,
 		m.Sockets,
@@ -420,6 +426,7 @@ type bpfVariables struct {
 	MessagesLost         *ebpf.Variable `ebpf:"messages_lost"`
 	NeedMoved            *ebpf.Variable `ebpf:"need_moved"`
 	NeedPackets          *ebpf.Variable `ebpf:"need_packets"`
+	PipeliningSeen       *ebpf.Variable `ebpf:"pipelining_seen"`
 	RingIsPerfBuffer     *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`

@@ -367,6 +367,7 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 				if !first {
 					// There are several in one call, and more may follow in what was not captured.
 					p.loseRequests(c, dropHiddenHead, 1)
+					p.hidden(m.head)
 					c.pipelines = true
 					c.missing++
 					c.accounted++
@@ -519,5 +520,6 @@ func (p *pairing) hide(c *connection, s *stream, m *call) {
 	}
 	s.boundary = m.end()
 	c.pipelines = c.pipelines || s == c.requestStream()
+	p.hidden(m.head)
 	p.miss(c, s, dropHiddenHead, 1)
 }

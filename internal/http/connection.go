@@ -56,6 +56,8 @@ type pairing struct {
 	emit     func(*Exchange) // the exchange is valid during the call
 	// secured is told of connections that carry TLS. It says whether all that one carries will be seen from its beginning.
 	secured func(*message, *messageHead) bool
+	// hidden is told of processes that move more messages in a call than were captured of it.
+	hidden func(*messageHead)
 	// locate gives an exchange that begins its place in a trace, and schedules says what its process serves requests with.
 	locate func(*Exchange) identity
 	// The role is that of a request that begins, and that is HTTP/1 if it is a client's; 0: none does.
@@ -85,6 +87,7 @@ func newPairing(
 		identify:       identify,
 		emit:           emit,
 		secured:        func(*message, *messageHead) bool { return false },
+		hidden:         func(*messageHead) {},
 		connections:    map[uint64]*connection{},
 		clients:        map[exchangeKey]identity{},
 		serving:        newServing(maxUnits),

@@ -278,6 +278,7 @@ func (p *Probe) attach() error {
 		p.attachments = append(p.attachments, attachment)
 	}
 	p.indirect = newIndirect(p.collection, p.logger)
+	p.pairing.hidden = newPipelining(p.collection, p.logger).note
 	goClients := newGoClients(p.collection.Programs[goClientProgram], p.logger)
 	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], goClients, p.logger)
 	p.loaded.Lock()

@@ -826,6 +826,37 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
+// Of a process that moves more messages in a call than are copied of it, more is copied from then on. What was not seen is
+// counted, and nothing is paired wrongly.
+func TestPipeliningOfMany(t *testing.T) {
+	const count = 20
+	o := observe(t)
+	server, port := serveGo(t)
+	client := startPython(t, "raw.py", "pipeline", "127.0.0.1", strconv.Itoa(port), strconv.Itoa(count), "/first", "/second")
+	client.records(t, count)
+	server.records(t, count)
+	time.Sleep(5 * o.config.Ring.PollInterval)
+	lost := o.losses()
+	assert.NotZero(t, lost["hidden_message"])
+	for _, kind := range []ptrace.SpanKind{ptrace.SpanKindServer, ptrace.SpanKindClient} {
+		for _, span := range o.find(kind, port, "/first/") {
+			number, err := strconv.Atoi(strings.TrimPrefix(spanPath(span), "/first/"))
+			require.NoError(t, err)
+			if size, known := span.Attributes().Get(attrResponseBodySize); known {
+				assert.EqualValues(t, number, size.Int())
+			}
+		}
+	}
+	client.tell(t, "go on")
+	told := client.records(t, count)
+	for path, served := range server.records(t, count) {
+		requested, accepted := o.ends(port, path)
+		check(t, requested, told[path], false, false)
+		check(t, accepted, served, false, false)
+	}
+	assert.Equal(t, lost, o.losses())
+}
+
 // A head that is longer than what is copied of it still tells its first line. What its end would have told is missing.
 func TestLongHead(t *testing.T) {
 	o := observe(t)

@@ -7,14 +7,12 @@
 #include <bpf/bpf_helpers.h>
 #include "http/frames.h"
 #include "http/message.h"
+#include "http/pipelining.h"
 #include "http/recognize.h"
 #include "http/source.h"
 #include "http/stream.h"
 
 #define MORE_CAPTURES 4 /* of MAX_SEGMENTS each */
-
-/* How much of a message is copied at most, for its head. */
-const volatile __u32 head_bytes = 512;
 
 /* The last bytes of a call that is ending. */
 static __always_inline __u64 tail_of_call(struct source *source, struct call *call)
@@ -161,9 +159,10 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 		socket->told = call->offset + call->length;
 	}
 	if (call->head)
-		report_bytes(socket, source, call, MESSAGE_HEAD, head_bytes);
+		report_bytes(socket, source, call, MESSAGE_HEAD, bytes_to_copy(call->length));
 	else if (socket->capture_left[direction])
-		report_bytes(socket, source, call, MESSAGE_DATA, socket->capture_left[direction]);
+		report_bytes(socket, source, call, MESSAGE_DATA,
+			     bytes_to_copy_further(call->length, socket->capture_left[direction]));
 	else
 		report_place(call, call->offset - call->prefix_length, call->length + call->prefix_length,
 			     call->prefix_length ? socket->prefix[direction] : tail_of_call(source, call),

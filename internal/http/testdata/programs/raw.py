@@ -4,8 +4,8 @@ raw.py serve RECEIVE SEND [HOST]
     serves connections until it is killed: prints its port, and one record for each request
 raw.py fetch SEND RECEIVE HOST PORT METHOD PATH REQUEST_BYTES RESPONSE_BYTES [HEADER...]
     makes one request and prints a record
-raw.py pipeline HOST PORT COUNT PREFIX
-    makes COUNT requests in one write and prints a record for each
+raw.py pipeline HOST PORT COUNT PREFIX...
+    makes COUNT requests in one write and prints a record for each; on a new connection for each PREFIX, after a line of input
 raw.py relay PORT
     is a proxy before a server's port: reads heads, moves bodies by splice, and prints records as raw.py serve
 raw.py echo
@@ -446,16 +446,19 @@ def fetch(send, receive, host, port, method, path, size, response, *headers):
     say(path=path, status=int(line.split(" ")[1]), sent=int(size), received=received)
 
 
-def pipeline(host, port, count, prefix):
-    connection = socket.create_connection((host, int(port)))
-    paths = [f"{prefix}/{number}" for number in range(int(count))]
-    requests = [f"GET {path}?size={number} HTTP/1.1\r\nHost: a\r\n\r\n" for number, path in enumerate(paths)]
-    connection.sendall("".join(requests).encode())
-    reader = Reader(connection, receive_plain)
-    for path in paths:
-        line, _, received = reader.message()
-        say(path=path, status=int(line.split(" ")[1]), received=received)
-    connection.close()
+def pipeline(host, port, count, *prefixes):
+    for prefix in prefixes:
+        if prefix != prefixes[0]:
+            sys.stdin.readline()
+        connection = socket.create_connection((host, int(port)))
+        paths = [f"{prefix}/{number}" for number in range(int(count))]
+        requests = [f"GET {path}?size={number} HTTP/1.1\r\nHost: a\r\n\r\n" for number, path in enumerate(paths)]
+        connection.sendall("".join(requests).encode())
+        reader = Reader(connection, receive_plain)
+        for path in paths:
+            line, _, received = reader.message()
+            say(path=path, status=int(line.split(" ")[1]), received=received)
+        connection.close()
 
 
 def pass_message(source, target, pipe):
