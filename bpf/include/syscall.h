@@ -203,8 +203,9 @@ static __always_inline bool narrow_receive_buffer(const struct syscall *call, st
 		if (bpf_probe_read_user(&second, sizeof(second), (const void *)(call->second + sizeof(second))))
 			return false;
 	}
-	if (message && bpf_probe_read_user(&second, sizeof(second),
-					   (const void *)(__u64)second + __builtin_offsetof(struct narrow_msghdr, msg_iov)))
+	if (message &&
+	    bpf_probe_read_user(&second, sizeof(second),
+				(const void *)(__u64)second + __builtin_offsetof(struct narrow_msghdr, msg_iov)))
 		return false;
 	if (segments || message)
 		buffer->iovec = (const void *)(__u64)second;
@@ -214,8 +215,8 @@ static __always_inline bool narrow_receive_buffer(const struct syscall *call, st
 }
 
 /*
- * Finds the buffers of read, recvfrom, readv, preadv2 and recvmsg (recv is recvfrom). Says false in any other call; then
- * nobody says where bytes are put.
+ * Finds the buffers of read, recvfrom, readv, preadv2 and recvmsg (recv is recvfrom). Says false in any other call;
+ * then nobody says where bytes are put.
  */
 static __always_inline bool syscall_receive_buffer(struct syscall_buffer *buffer)
 {
@@ -234,9 +235,9 @@ static __always_inline bool syscall_receive_buffer(struct syscall_buffer *buffer
 		buffer->iovec = (const void *)call.second;
 		return true;
 	case SYS_recvmsg:
-		return !bpf_probe_read_user(
-			&buffer->iovec, sizeof(buffer->iovec),
-			(const void *)call.second + __builtin_offsetof(struct syscall_msghdr, msg_iov));
+		return !bpf_probe_read_user(&buffer->iovec, sizeof(buffer->iovec),
+					    (const void *)call.second +
+						    __builtin_offsetof(struct syscall_msghdr, msg_iov));
 	}
 	buffer->base = (const void *)call.second;
 	return true;

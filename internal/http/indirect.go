@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"go.uber.org/zap"
 
@@ -24,8 +25,8 @@ func indirectHooks() []struct {
 		hook
 		need string
 	}{
-		{hook{"http_receive_packet", "skb_copy_datagram_iovec"}, "need_packets"},
-		{hook{"http_receive_moved", "tcp_rcv_space_adjust"}, "need_moved"},
+		{hook{program: "http_receive_packet", tracepoint: "skb_copy_datagram_iovec"}, "need_packets"},
+		{hook{program: "http_receive_moved", tracepoint: "tcp_rcv_space_adjust"}, "need_moved"},
 	}
 }
 
@@ -76,6 +77,15 @@ func (i *indirect) close() error {
 		errs = append(errs, attachment.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// hasTracepoint says whether the kernel with these types has a tracepoint that programs of BTF can be attached to.
+func hasTracepoint(types *btf.Spec, tracepoint string) bool {
+	if types == nil {
+		return true // then loading says what is wrong
+	}
+	_, err := types.AnyTypesByName("btf_trace_" + tracepoint)
+	return err == nil
 }
 
 func attachTracing(collection *ebpf.Collection, h hook) (*kernel.Attachment, error) {

@@ -132,14 +132,17 @@ type counters struct {
 }
 
 // hook is one kernel program of the probe.
-type hook struct{ program, tracepoint string }
+type hook struct {
+	program, tracepoint string
+	optional            bool // what it sees is not there where the kernel does not have it
+}
 
 func hooks() []hook {
 	return []hook{
-		{"http_send", "tcp_sendmsg_locked"},
-		{"http_receive", "sock_recv_length"},
-		{"http_end", "tcp_destroy_sock"},
-		{"http_uring", "io_uring_create"},
+		{program: "http_send", tracepoint: "tcp_sendmsg_locked"},
+		{program: "http_receive", tracepoint: "sock_recv_length"},
+		{program: "http_end", tracepoint: "tcp_destroy_sock"},
+		{program: "http_uring", tracepoint: "io_uring_create", optional: true},
 	}
 }
 
@@ -251,6 +254,11 @@ func (p *Probe) load() error {
 	for _, name := range []string{openSSLProgram, goProgram, goClientProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
+	for _, h := range hooks() {
+		if h.optional && !hasTracepoint(p.kernel.BTF(), h.tracepoint) {
+			delete(spec.Programs, h.program)
+		}
+	}
 	if err := ring.Configure(spec, p.config.Ring); err != nil {
 		return fmt.Errorf("configure the HTTP probe's ring: %w", err)
 	}
@@ -271,6 +279,9 @@ func (p *Probe) load() error {
 
 func (p *Probe) attach() error {
 	for _, h := range hooks() {
+		if p.collection.Programs[h.program] == nil {
+			continue
+		}
 		attachment, err := attachTracing(p.collection, h)
 		if err != nil {
 			return err

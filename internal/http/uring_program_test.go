@@ -93,15 +93,15 @@ const (
 
 // uring is an io_uring of one thread, with one request under way at a time.
 type uring struct {
-	descriptor, event      int
-	parameters             uringParameters
-	rings                  []byte
-	requests               *[uringSlots]uringRequest
-	memory                 []byte // uringBuffers buffers, and one for what a request refers to
-	bufferRing             []byte
-	buffered               uint16
-	receiveMode, sendMode  string
-	armed, provided, fixed bool
+	descriptor, event     int
+	parameters            uringParameters
+	rings                 []byte
+	requests              *[uringSlots]uringRequest
+	memory                []byte // uringBuffers buffers, and one for what a request refers to
+	bufferRing            []byte
+	buffered              uint16
+	receiveMode, sendMode string
+	armed, provided       bool
 }
 
 func pointer(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(&b[0]))) }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
 /*
- * What a process receives in ways that do not say where its buffer is: by io_uring, in a call or behind its back, and by
- * recvmmsg. Its bytes are read in the packets that they come in. And what it takes from a socket without reading it: by
- * a splice to a pipe, or by mapping it; of that, the places are told.
+ * What a process receives in ways that do not say where its buffer is: by io_uring, in a call or behind its back, and
+ * by recvmmsg. Its bytes are read in the packets that they come in. And what it takes from a socket without reading it:
+ * by a splice to a pipe, or by mapping it; of that, the places are told.
  *
  * The hooks for this are on the way of all that this host receives, so they are attached where somebody does so.
  */
