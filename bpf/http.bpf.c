@@ -21,6 +21,7 @@
 #include "http/frames.h"
 #include "http/go_client.h"
 #include "http/http1.h"
+#include "http/indirect.h"
 #include "http/message.h"
 #include "http/recognize.h"
 #include "http/source.h"
@@ -42,8 +43,6 @@ const volatile bool follow_tls = false;
 #define MSG_PEEK  0x02
 #define MSG_TRUNC 0x20
 
-#define PF_IO_WORKER 0x00000010
-
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 struct sock___memory {
@@ -52,10 +51,6 @@ struct sock___memory {
 
 struct inet_connection_sock___protocol {
 	const void *icsk_ulp_ops;
-};
-
-struct sk_buff___length {
-	unsigned int len;
 };
 
 #pragma clang attribute pop
@@ -128,7 +123,7 @@ static __noinline struct http_socket *begin(struct sock *sk, struct tcp_sock *tc
 
 /* A call on a socket that carries TLS; its first byte has the sequence number. */
 static __noinline int carried_tls(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, __u8 direction,
-				       __u32 sequence)
+				  __u32 sequence)
 {
 	if (must_describe(socket, bpf_ktime_get_ns())) {
 		struct call call = {.scratch = direction};
@@ -174,8 +169,12 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 			return 0;
 		socket->told = direction == MESSAGE_SENT ? sequence - socket->first_sequence[MESSAGE_SENT]
 							 : next_offset(tcp, socket, MESSAGE_SENT);
+		socket->received = direction == MESSAGE_RECEIVED ? sequence - socket->first_sequence[MESSAGE_RECEIVED]
+								 : next_offset(tcp, socket, MESSAGE_RECEIVED);
 		call.offset = sequence - socket->first_sequence[direction];
 	}
+	if (direction == MESSAGE_RECEIVED)
+		note_received(socket, call.offset, length);
 	if (tls) {
 		socket->protocol = PROTOCOL_TLS;
 		return carried_tls(ctx, tcp, socket, direction, sequence);
@@ -217,7 +216,7 @@ static __always_inline bool is_wrapped(struct tcp_sock *tcp)
  * be early by the time that part of a segment waits, but the end is never told of what was not sent.
  */
 SEC("tp_btf/tcp_sendmsg_locked")
-int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff___length *queued, int size_goal)
+int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff *queued, int size_goal)
 {
 	struct tcp_sock *tcp = tcp_of(sk);
 	__u64 skip = msg->msg_iter.iov_offset;
@@ -260,6 +259,9 @@ int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff___le
 			source.more_count = msg->msg_iter.nr_segs - 1;
 			source.more_in_kernel = true;
 		}
+	} else {
+		source.nowhere = true;
+		note_sent_unread();
 	}
 	return transferred(ctx, sk, tcp, socket, &source, MESSAGE_SENT, tcp->write_seq, length, ending);
 }
@@ -268,10 +270,10 @@ int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff___le
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 {
-	struct syscall_buffer buffer;
 	struct http_socket *socket;
 	struct source source = {};
 	struct tcp_sock *tcp;
+	__u32 sequence;
 
 	if (received <= 0 || sk->sk_protocol != IPPROTO_TCP || flags & MSG_PEEK)
 		return 0;
@@ -281,28 +283,92 @@ int BPF_PROG(http_receive, struct sock *sk, int received, int flags)
 	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
 	if (!socket && is_other(sk))
 		return 0;
-	if (socket && socket->protocol == PROTOCOL_TLS)
-		return carried_tls(ctx, tcp, socket, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received);
-	/* A thread of the kernel is in no system call. */
-	if (!(flags & MSG_TRUNC) && !(bpf_get_current_task_btf()->flags & (PF_KTHREAD | PF_IO_WORKER)) &&
-	    syscall_receive_buffer(&buffer)) {
-		source.base = buffer.base;
-		source.size = received;
-		if (buffer.iovec) {
-			struct iovec segment;
-
-			if (!bpf_probe_read_user(&segment, sizeof(segment), buffer.iovec)) {
-				source.base = segment.iov_base;
-				source.size = segment.iov_len;
-				if (source.size < received)
-					source.more = buffer.iovec + 1;
-			} else {
-				source.size = 0;
-			}
-		}
+	sequence = tcp_sequence_read(tcp) - received;
+	if (socket && socket->protocol == PROTOCOL_TLS) {
+		note_received(socket, sequence - socket->first_sequence[MESSAGE_RECEIVED], received);
+		return carried_tls(ctx, tcp, socket, MESSAGE_RECEIVED, sequence);
 	}
-	return transferred(ctx, sk, tcp, socket, &source, MESSAGE_RECEIVED, tcp_sequence_read(tcp) - received, received,
-			   true);
+	if (!find_received(ctx, &source, received)) {
+		if (!socket || is_told_received(socket, sequence, received))
+			return 0;
+	}
+	if (flags & MSG_TRUNC) { /* they were thrown away */
+		__builtin_memset(&source, 0, sizeof(source));
+		source.nowhere = true;
+	}
+	return transferred(ctx, sk, tcp, socket, &source, MESSAGE_RECEIVED, sequence, received, true);
+}
+
+/*
+ * skb:skb_copy_datagram_iovec (its bytes can be read since 6.12): before a packet's bytes are copied to a process.
+ * Attached where a program receives in a way that find_received does not know, see indirect.h.
+ */
+SEC("tp_btf/skb_copy_datagram_iovec")
+int BPF_PROG(http_receive_packet, struct sk_buff *buffer, int length)
+{
+	struct http_socket *socket;
+	struct packet *packet;
+	struct bpf_dynptr bytes;
+	struct tcp_sock *tcp;
+	struct sock *sk;
+	__u32 key = 0;
+
+	sk = buffer->sk;
+	if (!sk || sk->sk_protocol != IPPROTO_TCP || length <= 0 || is_received_directly())
+		return 0;
+	sk = packet_socket(buffer);
+	if (!sk)
+		return 0;
+	tcp = tcp_of(sk);
+	packet = bpf_map_lookup_elem(&packets, &key);
+	if (!tcp || !packet || is_wrapped(tcp) || !find_in_packet(tcp, buffer, length, packet))
+		return 0;
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (socket ? is_told_received(socket, packet->sequence, length) : is_other(sk))
+		return 0; /* it was looked at before, or is not to be */
+	if (bpf_dynptr_from_skb(buffer, 0, &bytes) || !read_packet(&bytes, packet, socket))
+		return 0;
+	transferred(ctx, sk, tcp, socket, &packet->source, MESSAGE_RECEIVED, packet->sequence, packet->piece, true);
+	if (packet->piece >= packet->length)
+		return 0;
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (socket && socket->protocol == PROTOCOL_HTTP2)
+		follow_packet(socket, tcp, &bytes, packet);
+	return 0;
+}
+
+/* io_uring:io_uring_create: a program may be about to receive by io_uring. */
+SEC("tp_btf/io_uring_create")
+int BPF_PROG(http_uring)
+{
+	ask_for_packets(ctx);
+	return 0;
+}
+
+/*
+ * tcp:tcp_rcv_space_adjust: bytes were taken from a socket, also where no process has read them, such as by a splice to
+ * a pipe. Attached where bytes were taken that nothing was told of, see indirect.h.
+ */
+SEC("tp_btf/tcp_rcv_space_adjust")
+int BPF_PROG(http_receive_moved, struct sock *sk)
+{
+	struct source source = {.nowhere = true};
+	struct http_socket *socket;
+	struct tcp_sock *tcp;
+	__u32 sequence;
+	__s32 length;
+
+	if (is_received_directly())
+		return 0;
+	tcp = tcp_of(sk);
+	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
+	if (!tcp || !socket || is_wrapped(tcp))
+		return 0;
+	sequence = socket->first_sequence[MESSAGE_RECEIVED] + socket->received;
+	length = tcp_sequence_read(tcp) - sequence;
+	if (length <= 0)
+		return 0;
+	return transferred(ctx, sk, tcp, socket, &source, MESSAGE_RECEIVED, sequence, length, true);
 }
 
 /* The offset after the last byte that was sent. snd_nxt also passes a FIN, which is no byte. */

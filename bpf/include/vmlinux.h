@@ -293,8 +293,25 @@ struct tcp_sock {
 	__u8 nonagle : 4;
 };
 
+/* struct tcp_skb_cb of include/net/tcp.h: what a packet of a socket's queue has in sk_buff.cb. */
+struct tcp_skb_cb {
+	__u32 seq;
+	__u16 tcp_flags;
+};
+
+/* include/linux/skbuff.h */
+struct sk_buff {
+	struct sock *sk;
+	char cb[48];
+	unsigned int len;
+};
+
+/* include/uapi/linux/bpf.h */
+struct bpf_dynptr {
+	__u64 opaque[2];
+} __attribute__((aligned(8)));
+
 struct request_sock;
-struct sk_buff;
 
 /* ---- messages of socket calls (include/linux/socket.h, include/linux/uio.h, include/uapi/linux/uio.h) ---- */
 

@@ -59,6 +59,8 @@ type bpfHttpSocket struct {
 	CaptureLeft   [2]uint32
 	Told          uint32
 	DescribedPid  uint32
+	Received      uint32
+	Unused        uint32
 	Frames        [2]struct {
 		_            structs.HostLayout
 		At           uint32
@@ -152,6 +154,7 @@ const (
 	bpfMessageKindMESSAGE_FRAMES     bpfMessageKind = 3
 	bpfMessageKindMESSAGE_CONNECTION bpfMessageKind = 4
 	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
+	bpfMessageKindMESSAGE_WAKE       bpfMessageKind = 6
 )
 
 type bpfOtherSocket struct {
@@ -226,6 +229,8 @@ const (
 	bpfMapGoProcesses          = "go_processes"
 	bpfMapLosses               = "losses"
 	bpfMapOthers               = "others"
+	bpfMapPackets              = "packets"
+	bpfMapPipelining           = "pipelining"
 	bpfMapScratch              = "scratch"
 	bpfMapScratchTaken         = "scratch_taken"
 	bpfMapSockets              = "sockets"
@@ -238,8 +243,11 @@ const (
 	bpfProgHttpGoClient        = "http_go_client"
 	bpfProgHttpGoTls           = "http_go_tls"
 	bpfProgHttpReceive         = "http_receive"
+	bpfProgHttpReceiveMoved    = "http_receive_moved"
+	bpfProgHttpReceivePacket   = "http_receive_packet"
 	bpfProgHttpSend            = "http_send"
 	bpfProgHttpTls             = "http_tls"
+	bpfProgHttpUring           = "http_uring"
 	bpfVarFollowTls            = "follow_tls"
 	bpfVarGoProcessesAdded     = "go_processes_added"
 	bpfVarHeadBytes            = "head_bytes"
@@ -253,6 +261,9 @@ const (
 	bpfVarKeepTlsCookie        = "keep_tls_cookie"
 	bpfVarKeepTlsEvent         = "keep_tls_event"
 	bpfVarMessagesLost         = "messages_lost"
+	bpfVarNeedMoved            = "need_moved"
+	bpfVarNeedPackets          = "need_packets"
+	bpfVarPipeliningSeen       = "pipelining_seen"
 	bpfVarRingIsPerfBuffer     = "ring_is_perf_buffer"
 	bpfVarRingWakeupBytes      = "ring_wakeup_bytes"
 	bpfVarSelfPid              = "self_pid"
@@ -300,12 +311,15 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
-	HttpEnd      *ebpf.ProgramSpec `ebpf:"http_end"`
-	HttpGoClient *ebpf.ProgramSpec `ebpf:"http_go_client"`
-	HttpGoTls    *ebpf.ProgramSpec `ebpf:"http_go_tls"`
-	HttpReceive  *ebpf.ProgramSpec `ebpf:"http_receive"`
-	HttpSend     *ebpf.ProgramSpec `ebpf:"http_send"`
-	HttpTls      *ebpf.ProgramSpec `ebpf:"http_tls"`
+	HttpEnd           *ebpf.ProgramSpec `ebpf:"http_end"`
+	HttpGoClient      *ebpf.ProgramSpec `ebpf:"http_go_client"`
+	HttpGoTls         *ebpf.ProgramSpec `ebpf:"http_go_tls"`
+	HttpReceive       *ebpf.ProgramSpec `ebpf:"http_receive"`
+	HttpReceiveMoved  *ebpf.ProgramSpec `ebpf:"http_receive_moved"`
+	HttpReceivePacket *ebpf.ProgramSpec `ebpf:"http_receive_packet"`
+	HttpSend          *ebpf.ProgramSpec `ebpf:"http_send"`
+	HttpTls           *ebpf.ProgramSpec `ebpf:"http_tls"`
+	HttpUring         *ebpf.ProgramSpec `ebpf:"http_uring"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -318,6 +332,8 @@ type bpfMapSpecs struct {
 	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
 	Losses         *ebpf.MapSpec `ebpf:"losses"`
 	Others         *ebpf.MapSpec `ebpf:"others"`
+	Packets        *ebpf.MapSpec `ebpf:"packets"`
+	Pipelining     *ebpf.MapSpec `ebpf:"pipelining"`
 	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
 	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
@@ -345,6 +361,9 @@ type bpfVariableSpecs struct {
 	KeepTlsCookie        *ebpf.VariableSpec `ebpf:"keep_tls_cookie"`
 	KeepTlsEvent         *ebpf.VariableSpec `ebpf:"keep_tls_event"`
 	MessagesLost         *ebpf.VariableSpec `ebpf:"messages_lost"`
+	NeedMoved            *ebpf.VariableSpec `ebpf:"need_moved"`
+	NeedPackets          *ebpf.VariableSpec `ebpf:"need_packets"`
+	PipeliningSeen       *ebpf.VariableSpec `ebpf:"pipelining_seen"`
 	RingIsPerfBuffer     *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.VariableSpec `ebpf:"self_pid"`
@@ -376,6 +395,8 @@ type bpfMaps struct {
 	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
 	Losses         *ebpf.Map `ebpf:"losses"`
 	Others         *ebpf.Map `ebpf:"others"`
+	Packets        *ebpf.Map `ebpf:"packets"`
+	Pipelining     *ebpf.Map `ebpf:"pipelining"`
 	Scratch        *ebpf.Map `ebpf:"scratch"`
 	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
 	Sockets        *ebpf.Map `ebpf:"sockets"`
@@ -394,6 +415,8 @@ func (m *bpfMaps) Close() error {
 		m.GoProcesses,
 		m.Losses,
 		m.Others,
+		m.Packets,
+		m.Pipelining,
 		m.Scratch,
 		m.ScratchTaken,
 		m.Sockets,
@@ -422,6 +445,9 @@ type bpfVariables struct {
 	KeepTlsCookie        *ebpf.Variable `ebpf:"keep_tls_cookie"`
 	KeepTlsEvent         *ebpf.Variable `ebpf:"keep_tls_event"`
 	MessagesLost         *ebpf.Variable `ebpf:"messages_lost"`
+	NeedMoved            *ebpf.Variable `ebpf:"need_moved"`
+	NeedPackets          *ebpf.Variable `ebpf:"need_packets"`
+	PipeliningSeen       *ebpf.Variable `ebpf:"pipelining_seen"`
 	RingIsPerfBuffer     *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
 	RingWakeupBytes      *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
 	SelfPid              *ebpf.Variable `ebpf:"self_pid"`
@@ -431,12 +457,15 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
-	HttpEnd      *ebpf.Program `ebpf:"http_end"`
-	HttpGoClient *ebpf.Program `ebpf:"http_go_client"`
-	HttpGoTls    *ebpf.Program `ebpf:"http_go_tls"`
-	HttpReceive  *ebpf.Program `ebpf:"http_receive"`
-	HttpSend     *ebpf.Program `ebpf:"http_send"`
-	HttpTls      *ebpf.Program `ebpf:"http_tls"`
+	HttpEnd           *ebpf.Program `ebpf:"http_end"`
+	HttpGoClient      *ebpf.Program `ebpf:"http_go_client"`
+	HttpGoTls         *ebpf.Program `ebpf:"http_go_tls"`
+	HttpReceive       *ebpf.Program `ebpf:"http_receive"`
+	HttpReceiveMoved  *ebpf.Program `ebpf:"http_receive_moved"`
+	HttpReceivePacket *ebpf.Program `ebpf:"http_receive_packet"`
+	HttpSend          *ebpf.Program `ebpf:"http_send"`
+	HttpTls           *ebpf.Program `ebpf:"http_tls"`
+	HttpUring         *ebpf.Program `ebpf:"http_uring"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -445,8 +474,11 @@ func (p *bpfPrograms) Close() error {
 		p.HttpGoClient,
 		p.HttpGoTls,
 		p.HttpReceive,
+		p.HttpReceiveMoved,
+		p.HttpReceivePacket,
 		p.HttpSend,
 		p.HttpTls,
+		p.HttpUring,
 	)
 }
 

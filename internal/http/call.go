@@ -47,9 +47,10 @@ type stream struct {
 	awaited bool  // it waits for status 100, and is not sent without
 	// FramingUnknown: requests with the method have no body as a rule.
 	lacksBody bool
-	gapped    bool   // other framings: bytes were lost, so its end may be among them
-	tail      uint64 // the last eight bytes before at, the first in the lowest byte; 0: not known
-	lastNs    uint64 // of the last bytes of a message
+	gapped    bool         // other framings: bytes were lost, so its end may be among them
+	chunks    http1.Chunks // FramingChunked: as far as it could be walked over
+	tail      uint64       // the last eight bytes before at, the first in the lowest byte; 0: not known
+	lastNs    uint64       // of the last bytes of a message
 }
 
 // call is what is left to look at of a message.
@@ -244,8 +245,14 @@ func (p *pairing) openBody(c *connection, s *stream, m *call) bool {
 		return true
 	}
 	s.lastNs = m.TimeNs
-	if s.framing == http1.FramingChunked && s.chunk(m) {
-		p.finishChunked(c, s, m)
+	if s.framing == http1.FramingChunked {
+		if m.offset-m.gap != s.at {
+			s.chunks.Lose() // a part of it was told of before
+		}
+		s.walk(m)
+		if s.chunk(m) {
+			p.finishChunked(c, s, m)
+		}
 	}
 	return false
 }
@@ -351,6 +358,7 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 
 		s.phase, s.lastNs = inBody, m.TimeNs
 		s.stray, s.gapped, s.awaited, s.lacksBody, s.left, s.tail = false, false, false, false, 0, 0
+		s.chunks = http1.Chunks{}
 		if result == http1.Partial {
 			s.framing = http1.FramingUnknown
 			if request {
@@ -359,6 +367,7 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 				if !first {
 					// There are several in one call, and more may follow in what was not captured.
 					p.loseRequests(c, dropHiddenHead, 1)
+					p.hidden(m.head)
 					c.pipelines = true
 					c.missing++
 					c.accounted++
@@ -397,17 +406,17 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 			p.finish(c, s, m.offset+length, m.TimeNs, m.message)
 			m.skip(length)
 		case http1.FramingChunked:
-			size, whole := http1.ChunkedBody(m.data)
-			if !whole {
-				s.tail = 0x0a0d << 48 // the line break before
-				// Where all of it is there, it has no end.
-				if m.length > 0 && s.chunk(m) && uint32(len(m.data)) < m.length {
-					p.finishChunked(c, s, m)
-				}
-				return
+			if size := s.walk(m); s.chunks.Done() && size > 0 {
+				p.finish(c, s, m.offset+size, m.TimeNs, m.message)
+				m.skip(size)
+				break
 			}
-			p.finish(c, s, m.offset+uint32(size), m.TimeNs, m.message)
-			m.skip(uint32(size))
+			s.tail = 0x0a0d << 48 // the line break before
+			// Where all of it is there, it has no end.
+			if m.length > 0 && s.chunk(m) && uint32(len(m.data)) < m.length {
+				p.finishChunked(c, s, m)
+			}
+			return
 		default:
 			return
 		}
@@ -426,6 +435,17 @@ func (p *pairing) keepHead(s *stream, m *call, startNs uint64) {
 	s.head = append(s.head[:0], m.data...)
 	source := *m.head
 	s.source = &source
+}
+
+// walk walks over the chunks of a call, as far as it is known, and says how much of what was captured belongs to the body.
+func (s *stream) walk(m *call) (length uint32) {
+	s.chunks.Pass(int64(m.gap))
+	if length = uint32(s.chunks.Walk(m.data)); s.chunks.Done() || uint32(len(m.data)) == m.length {
+		return length
+	}
+	tail, _ := m.known()
+	s.chunks.WalkCall(nil, int64(m.length)-int64(len(m.data)), tail)
+	return 0
 }
 
 // chunk goes on in a chunked body with a call, and says whether it ends there.
@@ -500,5 +520,6 @@ func (p *pairing) hide(c *connection, s *stream, m *call) {
 	}
 	s.boundary = m.end()
 	c.pipelines = c.pipelines || s == c.requestStream()
+	p.hidden(m.head)
 	p.miss(c, s, dropHiddenHead, 1)
 }

@@ -56,6 +56,8 @@ type pairing struct {
 	emit     func(*Exchange) // the exchange is valid during the call
 	// secured is told of connections that carry TLS. It says whether all that one carries will be seen from its beginning.
 	secured func(*message, *messageHead) bool
+	// hidden is told of processes that move more messages in a call than were captured of it.
+	hidden func(*messageHead)
 	// locate gives an exchange that begins its place in a trace, and schedules says what its process serves requests with.
 	locate func(*Exchange) identity
 	// The role is that of a request that begins, and that is HTTP/1 if it is a client's; 0: none does.
@@ -85,6 +87,7 @@ func newPairing(
 		identify:       identify,
 		emit:           emit,
 		secured:        func(*message, *messageHead) bool { return false },
+		hidden:         func(*messageHead) {},
 		connections:    map[uint64]*connection{},
 		clients:        map[exchangeKey]identity{},
 		serving:        newServing(maxUnits),
@@ -399,16 +402,25 @@ func (p *pairing) beginPartial(c *connection, m *message, head *messageHead) {
 
 // finish ends the message of a stream at the offset. m is the call that tells so.
 func (p *pairing) finish(c *connection, s *stream, at uint32, atNs uint64, m *message) {
-	gapped := s.gapped
+	gapped, size := s.gapped, int64(-1)
+	if s.phase == inBody && s.framing == http1.FramingChunked && s.chunks.Done() {
+		size = s.chunks.Payload()
+	}
 	s.phase, s.boundary, s.gapped = betweenMessages, at, false
 	if s == c.requestStream() {
 		if len(c.pending) > 0 {
-			c.pending[len(c.pending)-1].requestDone = true
+			e := &c.pending[len(c.pending)-1]
+			if e.requestDone = true; size >= 0 {
+				e.RequestBodyBytes = size
+			}
 		}
 		return
 	}
 	if !c.answering {
 		return
+	}
+	if size >= 0 {
+		c.pending[0].ResponseBodyBytes = size
 	}
 	c.pending[0].EndNs = atNs
 	if c.upgraded {

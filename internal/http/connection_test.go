@@ -342,7 +342,7 @@ func TestPairing(t *testing.T) {
 		{"all in one call each way", []step{
 			request(get("/a") + post("/b", 2) + "xx" + get("/c")),
 			response(status(201, 1) + "x" + okChunked + chunk("abc") + lastChunk + status(203, 2) + "xx"),
-		}, []string{"GET /a 201 0 1", "POST /b 200 2 -1", "GET /c 203 0 2"}, nil},
+		}, []string{"GET /a 201 0 1", "POST /b 200 2 3", "GET /c 203 0 2"}, nil},
 		{"a response between two requests", []step{
 			request(get("/a")), request(get("/b")), response(ok(1) + "x"), request(get("/c")), response(ok(2) + "xx"),
 			response(ok(3) + "xxx"),
@@ -353,7 +353,7 @@ func TestPairing(t *testing.T) {
 		}, []string{"GET /a 200 0 1", "GET /b 200 0 2", "GET /c 200 0 3"}, nil},
 		{"chunked with trailers, the next in the same call", []step{
 			request(postChunked("/a") + chunk("abc") + "0\r\nT: u\r\n\r\n" + get("/b")), response(ok(0)), response(noContent),
-		}, []string{"POST /a 200 -1 0", "GET /b 204 0 0"}, nil},
+		}, []string{"POST /a 200 3 0", "GET /b 204 0 0"}, nil},
 		{"more in a call than is captured", []step{
 			request(get("/a") + get("/b") + post("/c", 500) + xs(500) + get("/d")), response(status(201, 0)),
 			response(status(202, 0)), response(status(203, 0)), response(status(204, 0)),
@@ -399,22 +399,22 @@ func TestPairing(t *testing.T) {
 		// Chunked bodies.
 		{"chunked in one call", []step{
 			request(postChunked("/a") + chunk("abc") + lastChunk), response(okChunked + chunk("hello") + lastChunk),
-		}, []string{"POST /a 200 -1 -1"}, nil},
+		}, []string{"POST /a 200 3 5"}, nil},
 		{"chunked, larger than what is captured", []step{
 			request(postChunked("/a") + chunk(xs(1000)) + lastChunk), response(okChunked + chunk(xs(1000)) + lastChunk),
 			request(get("/b")), response(noContent),
-		}, []string{"POST /a 200 -1 -1", "GET /b 204 0 0"}, nil},
+		}, []string{"POST /a 200 1000 1000", "GET /b 204 0 0"}, nil},
 		{"chunked, in calls that are captured", []step{
 			request(postChunked("/a")), request(chunk("abc")), request(lastChunk), response(okChunked + chunk("a")),
 			response(chunk("hello")), response(lastChunk),
-		}, []string{"POST /a 200 -1 -1"}, nil},
+		}, []string{"POST /a 200 ~3 6"}, nil},
 		{"chunked, the end with the last chunk", []step{
 			request(postChunked("/a")), request(chunk("abc") + lastChunk), response(okChunked), response(chunk(xs(2000))),
 			response(chunk(xs(30)) + lastChunk),
 		}, []string{"POST /a 200 -1 -1"}, nil},
 		{"chunked, its end in two calls", []step{
 			request(get("/a")), response(okChunked + chunk("abc")), response("0\r\n"), response("\r\n"),
-		}, []string{"GET /a 200 0 -1"}, nil},
+		}, []string{"GET /a 200 0 ~3"}, nil},
 		{"chunked, its end not captured: the next ends it", []step{
 			request(get("/a")), response(okChunked), response(chunk(xs(2000))), response(lastChunk),
 			request(get("/b")), response(ok(0)), request(get("/c")), response(noContent),
@@ -435,7 +435,7 @@ func TestPairing(t *testing.T) {
 			request(get("/a")), response(okChunked), response(chunk(xs(20)) + "0\r\nServer-Timing: a\r\n\r\n"),
 			request(get("/b")), response(okChunked + chunk("a") + "0\r\nServer-Timing: a\r\n\r\n"), request(get("/c")),
 			response(noContent),
-		}, []string{"GET /a 200 0 -1", "GET /b 200 0 -1", "GET /c 204 0 0"}, nil},
+		}, []string{"GET /a 200 0 -1", "GET /b 200 0 1", "GET /c 204 0 0"}, nil},
 		{"chunks that look like heads", []step{
 			request(postChunked("/a")), request(fmt.Sprintf("%x\r\n%s", 700+len(fakeGet), xs(700))), request(fakeGet),
 			request("\r\n" + lastChunk + ""), response(okChunked), response(fmt.Sprintf("%x\r\n%s", 700+len(fakeOK), xs(700))),
@@ -613,7 +613,7 @@ func TestPairing(t *testing.T) {
 		{"segments of a chunked body", []step{
 			request(get("/a")), response(okChunked + chunk(xs(100000)) + lastChunk).toldAgain(65536), request(get("/b")),
 			response(noContent),
-		}, []string{"GET /a 200 0 -1", "GET /b 204 0 0"}, nil},
+		}, []string{"GET /a 200 0 100000", "GET /b 204 0 0"}, nil},
 
 		// What is no HTTP.
 		{"line breaks between requests", []step{
@@ -639,7 +639,7 @@ func TestPairing(t *testing.T) {
 						before = []string{"GET /before 200 0 1"}
 					}
 					o := newObserver(10).take(w.play(test.steps...).messages...)
-					assert.Equal(t, append(before, test.want...), o.lines(), "at %d", start)
+					checkLines(t, append(before, test.want...), o.lines(), "at %d", start)
 					want := [dropReasons]uint64{}
 					for reason, count := range test.drops {
 						want[reason] = count
@@ -650,6 +650,23 @@ func TestPairing(t *testing.T) {
 			})
 		})
 	}
+}
+
+// checkLines compares what is told of exchanges. A size after a tilde may be unknown.
+func checkLines(t *testing.T, want, told []string, message ...any) {
+	t.Helper()
+	want = slices.Clone(want)
+	for i := range min(len(want), len(told)) {
+		fields, toldFields := strings.Fields(want[i]), strings.Fields(told[i])
+		for j := range min(len(fields), len(toldFields)) {
+			size, uncertain := strings.CutPrefix(fields[j], "~")
+			if fields[j] = size; uncertain && toldFields[j] == "-1" {
+				fields[j] = "-1"
+			}
+		}
+		want[i] = strings.Join(fields, " ")
+	}
+	assert.Equal(t, want, told, message...)
 }
 
 func TestPairingJoinedMidway(t *testing.T) {
@@ -1380,15 +1397,16 @@ func (s *script) calls(client bool, head, body string, fresh bool) {
 }
 
 // body gives a random body, with its head lines and its size.
-func (s *script) body(chunked bool) (lines, body string, size int) {
+func (s *script) body(chunked bool) (lines, body, size string) {
 	texts := []string{"", "x", fakeGet, fakeOK, xs(100), xs(600), xs(9000), lastChunk, "\r\n\r\n"}
 	text := texts[s.random.IntN(len(texts))]
 	if !chunked {
-		return "Content-Length: " + strconv.Itoa(len(text)) + "\r\n", text, len(text)
+		return "Content-Length: " + strconv.Itoa(len(text)) + "\r\n", text, strconv.Itoa(len(text))
 	}
 	if text == lastChunk {
 		text = "x"
 	}
+	size = "~" + strconv.Itoa(len(text))
 	if text != "" {
 		body = chunk(text)
 	}
@@ -1396,7 +1414,7 @@ func (s *script) body(chunked bool) (lines, body string, size int) {
 	if s.random.IntN(4) == 0 {
 		body += "A: b\r\n"
 	}
-	return "Transfer-Encoding: chunked\r\n", body + "\r\n", -1
+	return "Transfer-Encoding: chunked\r\n", body + "\r\n", size
 }
 
 // exchange gives the heads and bodies of a random exchange, and notes what is expected.
@@ -1404,7 +1422,7 @@ func (s *script) exchange() (requestHead, requestBody, responseHead, responseBod
 	s.number++
 	target := "/" + strconv.Itoa(s.number)
 	method := []string{"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"}[s.random.IntN(6)]
-	requestSize, responseSize := 0, 0
+	requestSize, responseSize := "0", "0"
 	requestHead = method + " " + target + " HTTP/1.1\r\nHost: example.com\r\n"
 	if method == "POST" || method == "PUT" {
 		var lines string
@@ -1418,7 +1436,7 @@ func (s *script) exchange() (requestHead, requestBody, responseHead, responseBod
 	if method != "HEAD" && code != 204 && code != 304 {
 		responseBody, responseSize = body, size
 	}
-	s.want = append(s.want, fmt.Sprintf("%s %s %d %d %d", method, target, code, requestSize, responseSize))
+	s.want = append(s.want, fmt.Sprintf("%s %s %d %s %s", method, target, code, requestSize, responseSize))
 	return requestHead + "\r\n", requestBody, responseHead + "\r\n", responseBody
 }
 
@@ -1471,7 +1489,7 @@ func checkScript(t *testing.T, seed uint64) {
 		}
 		messages := w.play(s.steps...).messages
 		o := newObserver(1).take(messages...)
-		require.Equal(t, want, o.lines(), "seed %d, role %d", seed, role)
+		checkLines(t, want, o.lines(), "seed %d, role %d", seed, role)
 		require.Empty(t, o.connections)
 		require.Empty(t, o.clients)
 		if !s.chunked { // a part of a chunked body may be taken for another response, to nothing that was asked

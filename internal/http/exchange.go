@@ -50,7 +50,7 @@ type Exchange struct {
 	// ErrorType says why there is no whole response (a value of error.type); empty: there is one.
 	ErrorType string
 
-	// Sizes of the bodies as transferred; -1 where they are not known.
+	// Sizes of the bodies as transferred, without the framing of chunks; -1 where they are not known.
 	RequestBodyBytes, ResponseBodyBytes int64
 
 	Local, Peer netip.AddrPort

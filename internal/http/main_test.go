@@ -39,6 +39,8 @@ func TestMain(m *testing.M) {
 		exit(relayMain(os.Args[1]))
 	case "fetch":
 		exit(fetchMain())
+	case "uring":
+		exit(uringMain(os.Args[1:]))
 	case "serve gRPC":
 		exit(serveGRPCMain())
 	case "call gRPC":

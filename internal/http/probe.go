@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -105,6 +103,7 @@ type Probe struct {
 	// Owned by the goroutine that run is.
 	clock        *kernel.Clock
 	pairing      *pairing
+	indirect     *indirect
 	owners       owners
 	instrumented *instrumented // nil: nobody is left out for it
 	identifier   *identifier
@@ -118,7 +117,7 @@ type Probe struct {
 
 // counters are read by Stats while the probe runs.
 type counters struct {
-	messages           [bpfMessageKindMESSAGE_END + 1]atomic.Uint64
+	messages           [bpfMessageKindMESSAGE_WAKE + 1]atomic.Uint64
 	server, client     atomic.Uint64 // exchanges
 	exports            atomic.Uint64 // of processes that are left out for it
 	unsampled          atomic.Uint64
@@ -133,13 +132,17 @@ type counters struct {
 }
 
 // hook is one kernel program of the probe.
-type hook struct{ program, tracepoint string }
+type hook struct {
+	program, tracepoint string
+	optional            bool // what it sees is not there where the kernel does not have it
+}
 
 func hooks() []hook {
 	return []hook{
-		{"http_send", "tcp_sendmsg_locked"},
-		{"http_receive", "sock_recv_length"},
-		{"http_end", "tcp_destroy_sock"},
+		{program: "http_send", tracepoint: "tcp_sendmsg_locked"},
+		{program: "http_receive", tracepoint: "sock_recv_length"},
+		{program: "http_end", tracepoint: "tcp_destroy_sock"},
+		{program: "http_uring", tracepoint: "io_uring_create", optional: true},
 	}
 }
 
@@ -251,6 +254,11 @@ func (p *Probe) load() error {
 	for _, name := range []string{openSSLProgram, goProgram, goClientProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
+	for _, h := range hooks() {
+		if h.optional && !hasTracepoint(p.kernel.BTF(), h.tracepoint) {
+			delete(spec.Programs, h.program)
+		}
+	}
 	if err := ring.Configure(spec, p.config.Ring); err != nil {
 		return fmt.Errorf("configure the HTTP probe's ring: %w", err)
 	}
@@ -271,17 +279,17 @@ func (p *Probe) load() error {
 
 func (p *Probe) attach() error {
 	for _, h := range hooks() {
-		attachment, err := kernel.Climb("http."+h.tracepoint, kernel.Rung{
-			Name: "tp_btf",
-			Attach: func() (io.Closer, error) {
-				return link.AttachTracing(link.TracingOptions{Program: p.collection.Programs[h.program]})
-			},
-		})
+		if p.collection.Programs[h.program] == nil {
+			continue
+		}
+		attachment, err := attachTracing(p.collection, h)
 		if err != nil {
-			return fmt.Errorf("attach the HTTP probe: %w", err)
+			return err
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
+	p.indirect = newIndirect(p.collection, p.logger)
+	p.pairing.hidden = newPipelining(p.collection, p.logger).note
 	goClients := newGoClients(p.collection.Programs[goClientProgram], p.logger)
 	runtimes, err := newRuntimes(&goProcesses{
 		entries: p.collection.Maps["go_processes"], added: p.collection.Variables["go_processes_added"],
@@ -315,9 +323,9 @@ func (p *Probe) attach() error {
 func (p *Probe) release() error {
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
-	errs := []error{p.secure.close(), p.goClients.close()}
+	errs := []error{p.secure.close(), p.goClients.close(), p.indirect.close()}
 	p.runtimes.close()
-	p.secure, p.goClients, p.runtimes = nil, nil, nil
+	p.secure, p.goClients, p.runtimes, p.indirect = nil, nil, nil, nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -347,6 +355,7 @@ func (p *Probe) run() {
 		default:
 		}
 		p.drain()
+		p.indirect.follow()
 		now := time.Now()
 		if !now.Before(nextFlush) && p.flushMetrics(now) {
 			nextFlush = signal.Next(nextFlush, p.config.MetricsInterval, now)
@@ -368,6 +377,9 @@ func (p *Probe) finish(ctx context.Context) {
 		if err := attachment.Close(); err != nil {
 			p.logger.Warn("Detach a hook of the HTTP probe", zap.Error(err))
 		}
+	}
+	if err := p.indirect.close(); err != nil {
+		p.logger.Warn("Detach a hook of the HTTP probe", zap.Error(err))
 	}
 	if err := p.reader.Wake(); err != nil {
 		p.logger.Error("Wake the HTTP probe's reader", zap.Error(err))
@@ -399,6 +411,9 @@ func (p *Probe) handle(sample []byte) {
 		return
 	}
 	p.counters.messages[m.Kind].Add(1)
+	if m.kind() == bpfMessageKindMESSAGE_WAKE {
+		return
+	}
 	p.pairing.handle(m, head, data)
 }
 

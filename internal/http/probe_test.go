@@ -773,10 +773,23 @@ func TestCalls(t *testing.T) {
 		{"chunks", "plain", "chunks", "plain", 100_000, 100_000},
 		{"chunks", "bytes", "chunks", "bytes", 1000, 1000},
 		{"chunksv", "recvmsg", "chunksv", "readv", 100_000, 100_000},
+		{"sendmmsg", "recvmmsg", "sendmmsg", "recvmmsg", 300_000, 300_000},
+		{"pwritev2", "preadv2", "pwritev2", "preadv2", 300_000, 300_000},
+		{"lines", "segments", "lines", "segments", 20_000, 20_000},
+		{"plain", "truncated", "zerocopy", "truncated", 300_000, 300_000},
+		{"zerocopy", "waitall", "plain", "waitall", 300_000, 300_000},
+		{"spliced", "bodyspliced", "spliced", "bodyspliced", 300_000, 300_000},
+		{"vmspliced", "plain", "vmspliced", "plain", 300_000, 300_000},
 	} {
 		name := strings.Join([]string{test.clientSends, test.serverReceives, test.serverSends, test.clientReceives}, "-")
 		t.Run(name, func(t *testing.T) {
 			o := observe(t)
+			switch test.serverReceives {
+			case "bodyspliced":
+				o.need("need_moved")
+			case "recvmmsg":
+				o.need("need_packets")
+			}
 			server, port := servePython(t, "raw.py", "serve", test.serverReceives, test.serverSends)
 			client := startPython(t, "raw.py", "fetch", test.clientSends, test.clientReceives, "127.0.0.1",
 				strconv.Itoa(port), "POST", "/calls", strconv.Itoa(test.request), strconv.Itoa(test.response))
@@ -811,6 +824,37 @@ func TestPipelining(t *testing.T) {
 			assert.Empty(t, o.losses())
 		})
 	}
+}
+
+// Of a process that moves more messages in a call than are copied of it, more is copied from then on. What was not seen is
+// counted, and nothing is paired wrongly.
+func TestPipeliningOfMany(t *testing.T) {
+	const count = 20
+	o := observe(t)
+	server, port := serveGo(t)
+	client := startPython(t, "raw.py", "pipeline", "127.0.0.1", strconv.Itoa(port), strconv.Itoa(count), "/first", "/second")
+	client.records(t, count)
+	server.records(t, count)
+	time.Sleep(5 * o.config.Ring.PollInterval)
+	lost := o.losses()
+	assert.NotZero(t, lost["hidden_message"])
+	for _, kind := range []ptrace.SpanKind{ptrace.SpanKindServer, ptrace.SpanKindClient} {
+		for _, span := range o.find(kind, port, "/first/") {
+			number, err := strconv.Atoi(strings.TrimPrefix(spanPath(span), "/first/"))
+			require.NoError(t, err)
+			if size, known := span.Attributes().Get(attrResponseBodySize); known {
+				assert.EqualValues(t, number, size.Int())
+			}
+		}
+	}
+	client.tell(t, "go on")
+	told := client.records(t, count)
+	for path, served := range server.records(t, count) {
+		requested, accepted := o.ends(port, path)
+		check(t, requested, told[path], false, false)
+		check(t, accepted, served, false, false)
+	}
+	assert.Equal(t, lost, o.losses())
 }
 
 // A head that is longer than what is copied of it still tells its first line. What its end would have told is missing.
@@ -927,18 +971,82 @@ func TestEndReadWithMessage(t *testing.T) {
 
 // A response that a process has without reading it is not told of; that there was none would be a lie.
 func TestSplicedResponse(t *testing.T) {
+	for reason, need := range map[string]bool{"message_gap": false, "unreadable_head": true} {
+		t.Run(reason, func(t *testing.T) {
+			o := observe(t)
+			if need {
+				o.need("need_moved")
+			}
+			server, port := servePython(t, "raw.py", "serve", "plain", "plain")
+			client := startPython(t, "raw.py", "fetch", "plain", "spliced", "127.0.0.1", strconv.Itoa(port),
+				"GET", "/spliced", "0", "500")
+			told := client.record(t)
+			client.finish(t)
+			require.EqualValues(t, 500, told.Received)
+			span := o.wait(1, ptrace.SpanKindServer, port, "/spliced")[0]
+			check(t, span, server.record(t), false, false)
+			require.Eventually(t, func() bool { return len(o.losses()) > 0 }, patience, 5*time.Millisecond)
+			assert.Equal(t, map[string]uint64{reason: 1}, o.losses())
+			assert.Empty(t, o.find(ptrace.SpanKindClient, port, "/spliced"))
+		})
+	}
+}
+
+// need has the kernel side say that it needs a further program, as it does when a program first receives in a way that has
+// need of it. What it receives until the program is attached is not seen.
+func (o *observation) need(variable string) {
+	o.t.Helper()
+	require.NoError(o.t, o.collection.Variables[variable].Set(true))
+	require.NoError(o.t, o.reader.Wake())
+	time.Sleep(5 * o.config.Ring.PollInterval)
+}
+
+// A proxy that moves bodies from socket to socket without reading them.
+func TestSplicingRelay(t *testing.T) {
 	o := observe(t)
-	server, port := servePython(t, "raw.py", "serve", "plain", "plain")
-	client := startPython(t, "raw.py", "fetch", "plain", "spliced", "127.0.0.1", strconv.Itoa(port),
-		"GET", "/spliced", "0", "500")
+	server, port := serveGo(t)
+	relay, relayPort := servePython(t, "raw.py", "relay", strconv.Itoa(port))
+	fetchGo(t, plan{AtOnce: 1, Requests: []planned{{Method: "PUT", URL: at(relayPort, "/first?size=1000"), Size: 1000}}})
+	relay.record(t)
+	server.record(t)
+	time.Sleep(5 * o.config.Ring.PollInterval) // that it splices is seen now
+
+	p := plan{AtOnce: 1, KeepAlive: true}
+	sizes := []int{0, 10, 100_000, 3 * megabyte, 1, 50_000}
+	for i, size := range sizes {
+		p.Requests = append(p.Requests, planned{
+			Method: "PUT", URL: at(relayPort, fmt.Sprintf("/relay/%d?size=%d&ms=20", i, sizes[len(sizes)-1-i])), Size: size,
+		})
+	}
+	told := fetchGo(t, p)
+	served, relayed := server.records(t, len(sizes)), relay.records(t, len(sizes))
+	for path := range told {
+		requested, accepted := o.ends(relayPort, path)
+		forwarded, answered := o.ends(port, path)
+		check(t, requested, told[path], false, false)
+		check(t, accepted, relayed[path], false, false)
+		check(t, forwarded, told[path], false, false)
+		check(t, answered, served[path], false, false)
+		o.checkDuration(requested, told[path])
+		o.checkHandler(answered, served[path])
+		o.checkHandler(accepted, relayed[path])
+		assert.GreaterOrEqual(t, duration(forwarded), 20*time.Millisecond)
+	}
+	assert.Empty(t, o.losses())
+}
+
+// The head of a response in a file that is sent without being read is not seen.
+func TestHeadInFile(t *testing.T) {
+	o := observe(t)
+	server, port := servePython(t, "raw.py", "serve", "plain", "file")
+	client := startPython(t, "raw.py", "fetch", "plain", "plain", "127.0.0.1", strconv.Itoa(port), "GET", "/file", "0", "5")
 	told := client.record(t)
-	client.finish(t)
-	require.EqualValues(t, 500, told.Received)
-	span := o.wait(1, ptrace.SpanKindServer, port, "/spliced")[0]
-	check(t, span, server.record(t), false, false)
+	span := o.wait(1, ptrace.SpanKindClient, port, "/file")[0]
+	check(t, span, told, false, false)
+	server.record(t)
 	require.Eventually(t, func() bool { return len(o.losses()) > 0 }, patience, 5*time.Millisecond)
-	assert.Equal(t, map[string]uint64{"message_gap": 1}, o.losses())
-	assert.Empty(t, o.find(ptrace.SpanKindClient, port, "/spliced"))
+	assert.Equal(t, map[string]uint64{"unreadable_head": 1}, o.losses())
+	assert.Empty(t, o.find(ptrace.SpanKindServer, port, "/file"))
 }
 
 // A message in memory that is not there yet cannot be read before it is sent.

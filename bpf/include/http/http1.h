@@ -7,12 +7,12 @@
 #include <bpf/bpf_helpers.h>
 #include "http/frames.h"
 #include "http/message.h"
+#include "http/pipelining.h"
 #include "http/recognize.h"
 #include "http/source.h"
 #include "http/stream.h"
 
-/* How much of a message is copied at most, for its head. */
-const volatile __u32 head_bytes = 512;
+#define MORE_CAPTURES 4 /* of MAX_SEGMENTS each */
 
 /*
  * Looks at the first bytes of a call that may begin with a head. Where the connection is known to carry HTTP/1 one is
@@ -26,7 +26,8 @@ static __always_inline void look_at_head(struct http_socket *socket, struct sour
 	if (socket->protocol == PROTOCOL_HTTP1 && !socket->prefix_length[direction] &&
 	    !socket->capture_left[direction]) {
 		struct captured_message *captured = bpf_map_lookup_elem(&scratch, &which);
-		__u32 wanted = call->length < head_bytes ? call->length : head_bytes;
+		__u32 limit = bytes_to_copy(call->length);
+		__u32 wanted = call->length < limit ? call->length : limit;
 
 		if (captured && capture(source, captured, 0, wanted) == wanted) {
 			call->captured = wanted;
@@ -45,8 +46,31 @@ static __always_inline __u64 tail_of_call(struct source *source, struct call *ca
 {
 	if (!call->ending)
 		return 0;
+	if (source->copied)
+		return source->tail;
 	return call->message.direction == MESSAGE_SENT ? tail_sent(source, call->length)
 						       : tail_received(source, call->length);
+}
+
+/* Goes on with capture() where the bytes are in many small segments: some programs have one or two for each line. */
+static __always_inline __u32 capture_more(struct source *source, struct captured_message *captured, __u32 have,
+					  __u32 wanted, __u32 prefix_length)
+{
+	const void *base = source->base;
+	__u64 size = source->size;
+
+	source->index = 0;
+	source->begin = 0;
+	for (int i = 0; i < MORE_CAPTURES && have < wanted; i++) {
+		__u32 took = capture_at(source, captured, have, have - prefix_length, wanted - have);
+
+		if (!took)
+			break;
+		have += took;
+	}
+	source->base = base;
+	source->size = size;
+	return have;
 }
 
 /*
@@ -76,6 +100,8 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 			have = call->prefix_length & 7;
 		}
 		have = capture(source, captured, have, wanted);
+		if (have < wanted && source->more)
+			have = capture_more(source, captured, have, wanted, call->prefix_length);
 	}
 	asm volatile("%0 &= %1"
 		     : "+r"(have)
@@ -167,13 +193,14 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 		socket->told = call->offset + call->length;
 	}
 	if (call->head)
-		report_bytes(socket, source, call, MESSAGE_HEAD, head_bytes);
+		report_bytes(socket, source, call, MESSAGE_HEAD, bytes_to_copy(call->length));
 	else if (socket->capture_left[direction])
-		report_bytes(socket, source, call, MESSAGE_DATA, socket->capture_left[direction]);
+		report_bytes(socket, source, call, MESSAGE_DATA,
+			     bytes_to_copy_further(call->length, socket->capture_left[direction]));
 	else
 		report_place(call, call->offset - call->prefix_length, call->length + call->prefix_length,
 			     call->prefix_length ? socket->prefix[direction] : tail_of_call(source, call),
-			     !call->few && source->size);
+			     !call->few && (source->size || source->nowhere));
 	return 0;
 }
 

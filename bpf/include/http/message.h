@@ -14,6 +14,7 @@ enum message_kind {
 	MESSAGE_FRAMES,	    /* of HTTP/2; captured is what frames.h leaves of them */
 	MESSAGE_CONNECTION, /* a message_head follows: whose the messages are that come next on this connection */
 	MESSAGE_END,	    /* the socket is freed */
+	MESSAGE_WAKE,	    /* of no connection: a program is to be attached, see indirect.h */
 };
 
 enum message_direction {

@@ -6,6 +6,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include "http/message.h"
+#include "syscall.h"
 
 #define MAX_SEGMENTS  16 /* of a call that are looked at for a head, and of one that receives for its end */
 #define TAIL_SEGMENTS 8	 /* of a call that sends, at its end */
@@ -17,6 +18,8 @@ struct source {
 	const struct iovec *more; /* the segments after it, or NULL */
 	bool more_in_kernel;	  /* the kernel has copied the list of segments */
 	bool copied;		  /* base is a copy of the program's own */
+	bool narrow;		  /* more is that of a 32-bit program */
+	bool nowhere;		  /* no process has them in its memory: size is 0 */
 	__u32 more_count;	  /* of more, where the kernel has copied it */
 
 	/*
@@ -24,7 +27,7 @@ struct source {
 	 * verifier does not follow the values in memory that it was given, and so not each way to each of them.
 	 */
 	__u32 have;
-	__u64 tail;
+	__u64 tail; /* copied: what is known of it from the beginning */
 	/* For one that is read from front to back: */
 	__u32 index; /* of the segment of more that comes next */
 	__u64 begin; /* the place of base in the call */
@@ -41,6 +44,15 @@ static __always_inline bool read_segment(struct source *source, __u32 index, str
 	if (source->more_in_kernel)
 		return index < source->more_count &&
 		       !bpf_probe_read_kernel(segment, sizeof(*segment), source->more + index);
+	if (source->narrow) {
+		struct narrow_iovec narrow;
+
+		if (bpf_probe_read_user(&narrow, sizeof(narrow), (const struct narrow_iovec *)source->more + index))
+			return false;
+		segment->iov_base = (void *)(__u64)narrow.iov_base;
+		segment->iov_len = narrow.iov_len;
+		return true;
+	}
 	return !bpf_probe_read_user(segment, sizeof(*segment), source->more + index);
 }
 

@@ -47,7 +47,7 @@ struct frame_stream {
 /* A connection that has carried a head, or of which a call was shorter than what tells, and may have begun one. By
  * direction. */
 struct http_socket {
-	__u64 cookie;	 /* of the socket; of a library's connection that of the one that carries it, 0: not known yet */
+	__u64 cookie; /* of the socket; of a library's connection that of the one that carries it, 0: not known yet */
 	__u64 prefix[2]; /* these bytes of the last calls: a head may come in small pieces */
 	__u64 described_ns;
 	struct known_go go; /* the process that moved bytes last */
@@ -57,6 +57,8 @@ struct http_socket {
 	__u32 capture_left[2];	 /* what may still belong to a head that was not whole */
 	__u32 told;		 /* the offset up to which was told of what is sent */
 	__u32 described_pid;	 /* the process that was told of last */
+	__u32 received;		 /* the offset up to which was told of what is received */
+	__u32 unused;
 	struct frame_stream frames[2];
 	__u8 protocol;
 	__u8 reserved[7];

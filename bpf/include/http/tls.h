@@ -242,7 +242,7 @@ static __always_inline void untie_tls(__u64 cookie)
 
 /* Bytes that a library has moved. */
 static __noinline void moved_in_plain(struct tls_connection *connection, __u8 direction, struct source *source,
-					   __u32 length)
+				      __u32 length)
 {
 	struct http_socket *socket = &connection->socket;
 	struct call call = {};
@@ -479,7 +479,7 @@ static __always_inline int go_tls(void *ctx, __u64 site, __u8 direction)
 	if (sk) {
 		cookie = sk->__sk_common.skc_cookie.counter;
 		asm volatile("" : "+r"(cookie)); /* not merged with the load below, which the verifier refuses */
-	} else if (closed && connection) { /* it has received before */
+	} else if (closed && connection) {	 /* it has received before */
 		cookie = connection->socket.cookie;
 	}
 	if (!cookie) {

@@ -4,12 +4,15 @@ raw.py serve RECEIVE SEND [HOST]
     serves connections until it is killed: prints its port, and one record for each request
 raw.py fetch SEND RECEIVE HOST PORT METHOD PATH REQUEST_BYTES RESPONSE_BYTES [HEADER...]
     makes one request and prints a record
-raw.py pipeline HOST PORT COUNT PREFIX
-    makes COUNT requests in one write and prints a record for each
+raw.py pipeline HOST PORT COUNT PREFIX...
+    makes COUNT requests in one write and prints a record for each; on a new connection for each PREFIX, after a line of input
+raw.py relay PORT
+    is a proxy before a server's port: reads heads, moves bodies by splice, and prints records as raw.py serve
 raw.py echo
     serves connections that carry anything
 """
 
+import ctypes
 import json
 import mmap
 import os
@@ -53,6 +56,94 @@ def receive_spliced(connection):
     os.close(reader)
     os.close(writer)
     return data
+
+
+class Segment(ctypes.Structure):
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+
+class Header(ctypes.Structure):
+    _fields_ = [
+        ("name", ctypes.c_void_p),
+        ("name_length", ctypes.c_uint32),
+        ("segments", ctypes.POINTER(Segment)),
+        ("count", ctypes.c_size_t),
+        ("control", ctypes.c_void_p),
+        ("control_length", ctypes.c_size_t),
+        ("flags", ctypes.c_long),
+        ("length", ctypes.c_uint32),  # of struct mmsghdr
+    ]
+
+
+library = ctypes.CDLL(None, use_errno=True)
+
+
+def headers(parts):
+    """A vector of messages, each in a buffer of its own, which may be bytes to be sent."""
+    vector = (Header * len(parts))()
+    vector.segments = []  # keeps them
+    for header, part in zip(vector, parts):
+        segment = Segment(ctypes.cast(ctypes.c_char_p(part) if isinstance(part, bytes) else part, ctypes.c_void_p), len(part))
+        vector.segments.append(segment)
+        header.segments, header.count = ctypes.pointer(segment), 1
+    return vector
+
+
+def failed():
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def receive_recvmmsg(connection):
+    """In up to three messages, as far as there is something."""
+    parts = [ctypes.create_string_buffer(size) for size in (20, 50, SIZE)]
+    vector = headers(parts)
+    count = library.recvmmsg(connection.fileno(), vector, len(parts), 0x10000, None)  # MSG_WAITFORONE
+    if count < 0:
+        failed()
+    return b"".join(part.raw[: header.length] for part, header in zip(parts[:count], vector))
+
+
+def receive_preadv2(connection):
+    parts = buffers()
+    vector = (Segment * len(parts))()
+    for segment, part in zip(vector, parts):
+        if part:
+            segment.base = ctypes.addressof((ctypes.c_char * len(part)).from_buffer(part))
+        segment.length = len(part)
+    count = library.preadv2(connection.fileno(), vector, len(parts), ctypes.c_long(-1), 0)
+    if count < 0:
+        failed()
+    return b"".join(parts)[:count]
+
+
+def receive_segments(connection):
+    """In many segments, which are small."""
+    parts = [bytearray(7) for _ in range(1000)]
+    count = os.readv(connection.fileno(), parts)
+    return b"".join(parts)[:count]
+
+
+def receive_truncated(connection):
+    return connection.recv(1)
+
+
+def body_truncated(connection, wanted):
+    """Throws the body away."""
+    return bytes(len(connection.recv(min(wanted, SIZE), socket.MSG_TRUNC)))
+
+
+receive_waitall = receive_truncated
+
+
+def body_waitall(connection, wanted):
+    return connection.recv(wanted, socket.MSG_WAITALL)
+
+
+receive_bodyspliced = receive_truncated
+
+
+def body_bodyspliced(connection, wanted):
+    return receive_spliced(connection)
 
 
 def receive_recvmsg(connection):
@@ -109,6 +200,15 @@ def send_sendmsg(connection, head, body):
     drain(connection.sendmsg, head + body)
 
 
+def send_lines(connection, head, body):
+    """With two segments for each line of the head."""
+    parts = []
+    for line in head.splitlines():
+        parts += [line, b"\r\n"]
+    sent = connection.sendmsg([*parts, body])
+    connection.sendall((head + body)[sent:])
+
+
 def send_writev(connection, head, body):
     drain(lambda parts: os.writev(connection.fileno(), parts), head + body)
 
@@ -137,6 +237,69 @@ def send_sendfile(connection, head, body):
         offset = 0
         while offset < len(body):
             offset += os.sendfile(connection.fileno(), file.fileno(), offset, len(body) - offset)
+
+
+def send_file(connection, head, body):
+    """The head too."""
+    with open(os.memfd_create("message"), "w+b") as file:
+        file.write(head + body)
+        file.flush()
+        os.sendfile(connection.fileno(), file.fileno(), 0, len(head + body))
+
+
+def through_pipe(connection, data, fill):
+    reader, writer = os.pipe()
+    while data:
+        filled = fill(writer, data[:SIZE])
+        data = data[filled:]
+        while filled:
+            filled -= os.splice(reader, connection.fileno(), filled)
+    os.close(reader)
+    os.close(writer)
+
+
+def send_spliced(connection, head, body):
+    connection.sendall(head)
+    through_pipe(connection, body, os.write)
+
+
+def vmsplice(pipe, data):
+    count = library.vmsplice(pipe, ctypes.byref(Segment(ctypes.cast(data, ctypes.c_void_p), len(data))), 1, 0)
+    return count if count >= 0 else failed()
+
+
+def send_vmspliced(connection, head, body):
+    connection.sendall(head)
+    through_pipe(connection, body, vmsplice)
+
+
+def send_zerocopy(connection, head, body):
+    connection.setsockopt(socket.SOL_SOCKET, 60, 1)  # SO_ZEROCOPY
+    rest = memoryview(head + body)
+    while rest:
+        rest = rest[connection.send(rest, 0x4000000) :]  # MSG_ZEROCOPY
+
+
+def send_sendmmsg(connection, head, body):
+    data = head + body
+    parts = [data[:20], data[20 : len(head) + 5], data[len(head) + 5 :]]
+    parts = [part for part in parts if part]
+    vector = headers(parts)
+    count = library.sendmmsg(connection.fileno(), vector, len(parts), 0)
+    if count < 0:
+        failed()
+    connection.sendall(data[sum(header.length for header in vector[:count]) :])
+
+
+def send_pwritev2(connection, head, body):
+    def move(parts):
+        vector = (Segment * len(parts))()
+        for segment, part in zip(vector, parts):
+            segment.base, segment.length = ctypes.cast(part, ctypes.c_void_p), len(part)
+        count = library.pwritev2(connection.fileno(), vector, len(parts), ctypes.c_long(-1), 0)
+        return count if count >= 0 else failed()
+
+    drain(move, head + body)
 
 
 def send_mapped(connection, head, body):
@@ -186,8 +349,9 @@ def framing(send, size):
 class Reader:
     """The messages that come from a connection."""
 
-    def __init__(self, connection, receive):
+    def __init__(self, connection, receive, body=None):
         self.connection, self.receive, self.data = connection, receive, b""
+        self.body = body or (lambda connection, wanted: receive(connection))
 
     def more(self):
         part = self.receive(self.connection)
@@ -204,7 +368,7 @@ class Reader:
     def take(self, size):
         parts, have = [self.data], len(self.data)
         while have < size:
-            part = self.receive(self.connection)
+            part = self.body(self.connection, size - have)
             if not part:
                 break
             parts.append(part)
@@ -240,7 +404,7 @@ def say(**record):
 
 def answer(connection, receive, send):
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    reader = Reader(connection, call("receive", receive))
+    reader = Reader(connection, call("receive", receive), globals().get("body_" + receive))
     while True:
         message = reader.message()
         if message is None:
@@ -276,21 +440,64 @@ def fetch(send, receive, host, port, method, path, size, response, *headers):
     head = "\r\n".join(lines).encode() + b"\r\n" + framing(send, int(size)) + b"\r\n\r\n"
     call("send", send)(connection, head, b"x" * int(size))
     connection.setblocking(True)
-    line, _, received = Reader(connection, call("receive", receive)).message()
+    reader = Reader(connection, call("receive", receive), globals().get("body_" + receive))
+    line, _, received = reader.message()
     connection.close()
     say(path=path, status=int(line.split(" ")[1]), sent=int(size), received=received)
 
 
-def pipeline(host, port, count, prefix):
-    connection = socket.create_connection((host, int(port)))
-    paths = [f"{prefix}/{number}" for number in range(int(count))]
-    requests = [f"GET {path}?size={number} HTTP/1.1\r\nHost: a\r\n\r\n" for number, path in enumerate(paths)]
-    connection.sendall("".join(requests).encode())
-    reader = Reader(connection, receive_plain)
-    for path in paths:
-        line, _, received = reader.message()
-        say(path=path, status=int(line.split(" ")[1]), received=received)
-    connection.close()
+def pipeline(host, port, count, *prefixes):
+    for prefix in prefixes:
+        if prefix != prefixes[0]:
+            sys.stdin.readline()
+        connection = socket.create_connection((host, int(port)))
+        paths = [f"{prefix}/{number}" for number in range(int(count))]
+        requests = [f"GET {path}?size={number} HTTP/1.1\r\nHost: a\r\n\r\n" for number, path in enumerate(paths)]
+        connection.sendall("".join(requests).encode())
+        reader = Reader(connection, receive_plain)
+        for path in paths:
+            line, _, received = reader.message()
+            say(path=path, status=int(line.split(" ")[1]), received=received)
+        connection.close()
+
+
+def pass_message(source, target, pipe):
+    """Reads a head, and moves the body without reading it. Gives the first line, and how long the body is."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        part = source.recv(1)
+        if not part:
+            return None, 0
+        head += part
+    target.sendall(head)
+    lines = head.decode().split("\r\n")
+    size = sum(int(line[15:]) for line in lines if line.lower().startswith("content-length:"))
+    left = size
+    while left:
+        moved = os.splice(source.fileno(), pipe[1], left)
+        left -= moved
+        while moved:
+            moved -= os.splice(pipe[0], target.fileno(), moved)
+    return lines[0], size
+
+
+def pass_messages(client, port):
+    server = socket.create_connection(("127.0.0.1", int(port)))
+    pipe = os.pipe()
+    while True:
+        line, received = pass_message(client, server, pipe)
+        if line is None:
+            return
+        start = time.monotonic_ns()
+        method, path, _ = line.split(" ")
+        line, sent = pass_message(server, client, pipe)
+        say(method=method, path=path.split("?")[0], status=int(line.split(" ")[1]), received=received, sent=sent,
+            ns=time.monotonic_ns() - start)
+
+
+def relay(port):
+    for connection in listen("127.0.0.1"):
+        threading.Thread(target=pass_messages, args=(connection, port), daemon=True).start()
 
 
 def echo():
