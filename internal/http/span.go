@@ -30,6 +30,7 @@ func newSpans(describeScope func(pcommon.InstrumentationScope)) *spans {
 		describeScope: describeScope,
 		traces:        ptrace.NewTraces(),
 		byResource:    map[string]ptrace.SpanSlice{},
+		shapes:        attributeShapes{apart: !valuesCanBeShared()},
 		addresses:     addressTexts{},
 	}
 }
