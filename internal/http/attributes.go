@@ -78,6 +78,13 @@ func (l *attributeList) putDouble(k string, n float64) {
 	l.next(k, kindNumber).bits = math.Float64bits(n)
 }
 
+// putKnown leaves an empty text out, and takes one that may be sent.
+func (l *attributeList) putKnown(key, text string) {
+	if text != "" {
+		l.putStr(key, text)
+	}
+}
+
 // putText leaves an empty text out.
 func (l *attributeList) putText(key, text string) {
 	if text != "" {

@@ -54,6 +54,7 @@ type pairing struct {
 
 	identify func(*messageHead, Role) (owner *workload.Workload, selected bool)
 	emit     func(*Exchange) // the exchange is valid during the call
+	known    *facts          // during the call: those of the connection's last exchange
 	// secured is told of connections that carry TLS. It says whether all that one carries will be seen from its beginning.
 	secured func(*message, *messageHead) bool
 	// locate gives an exchange that begins its place in a trace, and schedules says what its process serves requests with.
@@ -131,7 +132,9 @@ type connection struct {
 
 	lost lossAccount
 
-	host, userAgent string // of the last request: they are mostly the same
+	target, host, userAgent string // of the last request: they are mostly the same
+
+	known facts // of the last exchange
 }
 
 // flowID is the part that the connection has in the names of its exchanges: 0 where their places in it are not those that
@@ -294,6 +297,7 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 	}
 	r := &p.request
 	owner, selected := p.identify(head, c.role)
+	c.target = reuse(c.target, r.Target)
 	c.host = reuse(c.host, r.Host)
 	c.userAgent = reuse(c.userAgent, r.UserAgent)
 	c.pending = append(c.pending, pendingExchange{
@@ -302,7 +306,7 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 			Owner:             owner,
 			StartNs:           startNs,
 			Method:            internMethod(r.Method),
-			Target:            string(r.Target),
+			Target:            c.target,
 			Host:              c.host,
 			UserAgent:         c.userAgent,
 			TraceParent:       string(r.TraceParent),
@@ -434,6 +438,7 @@ func (p *pairing) complete(c *connection, m *message) {
 	c.answering, c.proved = false, true
 	p.leave(&e.Exchange, m)
 	if e.selected {
+		p.known = &c.known
 		p.emit(&e.Exchange)
 	}
 	last := copy(c.pending, c.pending[1:])

@@ -424,6 +424,7 @@ func (p *Probe) schedules(head *messageHead, role Role) scheduling {
 
 // tell makes a span and counts of an exchange.
 func (p *Probe) tell(e *Exchange) {
+	e.known = p.pairing.known
 	if p.instrumented.note(e) {
 		p.counters.exports.Add(1)
 		return

@@ -427,10 +427,14 @@ func (t *routeTable) route(e *Exchange) string {
 	if e.Role != RoleServer {
 		return "" // a client does not know the routes of its servers
 	}
-	path, _ := splitTarget(e.Target)
-	route, configured := t.routes.find(path)
+	f := e.facts()
+	if !f.routed {
+		f.route, f.configuredRoute = t.routes.find(f.path)
+		f.routed = true
+	}
+	route := f.route
 	switch {
-	case configured || route == "":
+	case f.configuredRoute || route == "":
 		return route
 	case e.Status == 404 || e.Status == 400 || e.Status == 405:
 		return t.limit.known(e.Owner.Service.Name, route)

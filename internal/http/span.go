@@ -113,7 +113,11 @@ func (e *Exchange) spanName(route string) string {
 	if route == "" || e.Role == RoleClient {
 		return method
 	}
-	return method + " " + validText(route)
+	f := e.facts()
+	if !f.named || f.nameRoute != route {
+		f.name, f.nameRoute, f.named = method+" "+validText(route), route, true
+	}
+	return f.name
 }
 
 // failed says whether the exchange is an error to the one whose span it is: a status of 4xx is the client's error
@@ -166,22 +170,22 @@ func (e *Exchange) describe(attributes *attributeList, route string, addresses a
 	}
 
 	attributes.putStr(attrProtocolName, "http")
-	attributes.putText(attrProtocolVersion, e.protocolVersion())
-	server := e.server()
-	attributes.putText(attrServerAddress, server.text(addresses))
-	if server.port != 0 {
-		attributes.putInt(attrServerPort, int64(server.port))
+	attributes.putKnown(attrProtocolVersion, e.protocolVersion())
+	f := e.facts()
+	attributes.putText(attrServerAddress, f.server.text(addresses))
+	if f.server.port != 0 {
+		attributes.putInt(attrServerPort, int64(f.server.port))
 	}
-	if e.Peer.IsValid() {
-		peer := addresses.text(plainAddr(e.Peer))
+	local, peer := f.ends(addresses)
+	if peer != "" {
 		attributes.putStr(attrPeerAddress, peer)
 		attributes.putInt(attrPeerPort, int64(e.Peer.Port()))
 		if e.Role == RoleServer {
 			attributes.putStr(attrClientAddress, peer) // as far as the connection tells: it may be a proxy's
 		}
 	}
-	if e.Local.IsValid() {
-		attributes.putStr(attrLocalAddress, addresses.text(plainAddr(e.Local)))
+	if local != "" {
+		attributes.putStr(attrLocalAddress, local)
 		attributes.putInt(attrLocalPort, int64(e.Local.Port()))
 	}
 
@@ -204,9 +208,9 @@ func (e *Exchange) describeRequest(attributes *attributeList, route string) {
 	if method == methodOther {
 		attributes.putText(attrMethodOriginal, e.Method)
 	}
-	attributes.putStr(attrScheme, e.scheme())
+	attributes.putStr(attrScheme, e.facts().scheme)
 	if e.Role == RoleClient {
-		attributes.putText(attrFullURL, e.fullURL())
+		attributes.putKnown(attrFullURL, e.facts().fullURL(e))
 	} else {
 		e.describeServed(attributes, route)
 	}
@@ -240,9 +244,9 @@ func (e *Exchange) strangeStatus() int {
 
 // describeServed writes what is of a server's span alone.
 func (e *Exchange) describeServed(attributes *attributeList, route string) {
-	path, query := splitTarget(e.Target)
-	attributes.putText(attrPath, path)
-	attributes.putText(attrQuery, redactQuery(query))
+	f := e.facts()
+	attributes.putText(attrPath, f.path)
+	attributes.putKnown(attrQuery, f.shownQuery())
 	attributes.putText(attrRoute, route)
 }
 

@@ -103,7 +103,8 @@ type streams struct {
 	open    map[uint32]*openStream
 	unused  []*openStream
 	lastNs  uint64
-	failed  bool // it carries no HTTP/2, or not any more
+	known   facts // of the last exchange
+	failed  bool  // it carries no HTTP/2, or not any more
 
 	highest uint32 // of the streams with requests that were seen
 	// All requests from this stream on were seen, so a response to none of those that wait is no loss; 0: none were seen
@@ -269,6 +270,7 @@ func (s *streams) complete(id uint32, endNs uint64) {
 	o.ResponseBodyBytes = o.response.size(o.Method != "" && o.Method != "HEAD" && o.Status != 0 && o.Status != 304)
 	s.pairing.leave(&o.Exchange, s.message)
 	if o.selected {
+		s.pairing.known = &s.known
 		s.pairing.emit(&o.Exchange)
 	}
 	s.remove(id)
