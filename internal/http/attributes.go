@@ -54,7 +54,7 @@ func (a *attribute) set(value pcommon.Value) {
 	}
 }
 
-// attributeList is the attributes of one span, each key once. It lives on the stack.
+// attributeList is the attributes of one span, each key once.
 type attributeList struct {
 	attributes [maxAttributes]attribute
 	length     int
@@ -67,7 +67,7 @@ func (l *attributeList) next(key string, kind attributeKind) *attribute {
 	}
 	a := &l.attributes[l.length]
 	l.length++
-	a.key, a.kind = key, kind
+	*a = attribute{key: key, kind: kind} // the list may have been used before
 	return a
 }
 

@@ -300,35 +300,18 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 	c.target = reuse(c.target, r.Target)
 	c.host = reuse(c.host, r.Host)
 	c.userAgent = reuse(c.userAgent, r.UserAgent)
-	c.pending = append(c.pending, pendingExchange{
-		Exchange: Exchange{
-			Role:              c.role,
-			Owner:             owner,
-			StartNs:           startNs,
-			Method:            internMethod(r.Method),
-			Target:            c.target,
-			Host:              c.host,
-			UserAgent:         c.userAgent,
-			TraceParent:       string(r.TraceParent),
-			TraceState:        string(r.TraceState),
-			TraceBin:          string(r.TraceBin),
-			B3:                r.B3.Text(),
-			RequestID:         string(r.RequestID),
-			GRPC:              isGRPC(r.ContentType),
-			GRPCStatus:        -1,
-			MinorVersion:      r.Minor,
-			RequestBodyBytes:  -1,
-			ResponseBodyBytes: -1,
-			Local:             head.local(),
-			Peer:              head.peer(),
-			Secure:            c.secure,
-			FlowID:            c.flowID(),
-			RequestOffset:     offset,
-		},
-		selected: selected,
-		doubt:    doubt,
-	})
+	// In place: it is a large structure.
+	c.pending = append(c.pending, pendingExchange{})
 	e := &c.pending[len(c.pending)-1]
+	e.selected, e.doubt = selected, doubt
+	e.Role, e.Owner, e.StartNs = c.role, owner, startNs
+	e.Method, e.Target, e.Host, e.UserAgent = internMethod(r.Method), c.target, c.host, c.userAgent
+	e.TraceParent, e.TraceState, e.TraceBin = string(r.TraceParent), string(r.TraceState), string(r.TraceBin)
+	e.B3, e.RequestID = r.B3.Text(), string(r.RequestID)
+	e.GRPC, e.GRPCStatus, e.MinorVersion = isGRPC(r.ContentType), -1, r.Minor
+	e.RequestBodyBytes, e.ResponseBodyBytes = -1, -1
+	e.Local, e.Peer, e.Secure = head.local(), head.peer(), c.secure
+	e.FlowID, e.RequestOffset = c.flowID(), offset
 	switch r.Framing {
 	case http1.FramingNone:
 		e.RequestBodyBytes = 0

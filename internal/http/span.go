@@ -18,11 +18,19 @@ type spans struct {
 	describeScope func(pcommon.InstrumentationScope)
 	traces        ptrace.Traces
 	byResource    map[string]ptrace.SpanSlice
+	recent        [2]resourceSpans // of byResource, by role
 	count         int
 
 	// To make the same again is what most of the work would be.
-	shapes    attributeShapes
-	addresses addressTexts
+	attributes attributeList // of the last span
+	shapes     attributeShapes
+	addresses  addressTexts
+}
+
+// resourceSpans are the spans of one resource.
+type resourceSpans struct {
+	key   string // empty: there are none
+	spans ptrace.SpanSlice
 }
 
 func newSpans(describeScope func(pcommon.InstrumentationScope)) *spans {
@@ -40,6 +48,7 @@ func (s *spans) take() ptrace.Traces {
 	traces := s.traces
 	s.traces = ptrace.NewTraces()
 	clear(s.byResource)
+	clear(s.recent[:])
 	s.count = 0
 	return traces
 }
@@ -50,17 +59,7 @@ func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicN
 	if e.EndNs < e.StartNs {
 		return false
 	}
-	resourceKey := e.Owner.ResourceKey()
-	slice, ok := s.byResource[resourceKey]
-	if !ok {
-		resource := s.traces.ResourceSpans().AppendEmpty()
-		e.Owner.PutResource(resource.Resource().Attributes())
-		scope := resource.ScopeSpans().AppendEmpty()
-		s.describeScope(scope.Scope())
-		slice = scope.Spans()
-		s.byResource[resourceKey] = slice
-	}
-	span := slice.AppendEmpty()
+	span := s.of(e).AppendEmpty()
 	span.SetTraceID(id.trace)
 	span.SetSpanID(id.span)
 	span.SetParentSpanID(id.parent)
@@ -78,11 +77,31 @@ func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicN
 	if e.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	var attributes attributeList
-	e.describe(&attributes, route, s.addresses)
-	s.shapes.write(&attributes, span.Attributes())
+	s.attributes.length = 0
+	e.describe(&s.attributes, route, s.addresses)
+	s.shapes.write(&s.attributes, span.Attributes())
 	s.count++
 	return true
+}
+
+// of gives the spans that have the resource of an exchange.
+func (s *spans) of(e *Exchange) ptrace.SpanSlice {
+	key := e.Owner.ResourceKey()
+	recent := &s.recent[e.Role&1]
+	if recent.key == key && key != "" { // no hash
+		return recent.spans
+	}
+	slice, ok := s.byResource[key]
+	if !ok {
+		resource := s.traces.ResourceSpans().AppendEmpty()
+		e.Owner.PutResource(resource.Resource().Attributes())
+		scope := resource.ScopeSpans().AppendEmpty()
+		s.describeScope(scope.Scope())
+		slice = scope.Spans()
+		s.byResource[key] = slice
+	}
+	*recent = resourceSpans{key, slice}
+	return slice
 }
 
 // duration is how long an exchange that does not end before it starts took.
