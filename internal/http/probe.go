@@ -106,6 +106,7 @@ type Probe struct {
 	clock        *kernel.Clock
 	pairing      *pairing
 	owners       owners
+	schedulers   schedulers
 	instrumented *instrumented // nil: nobody is left out for it
 	identifier   *identifier
 	sampler      *sampler
@@ -385,6 +386,7 @@ func (p *Probe) finish(ctx context.Context) {
 func (p *Probe) drain() {
 	p.clock.Refresh()
 	p.owners.forget()
+	p.schedulers.forget()
 	if _, err := p.reader.Drain(p.handle); err != nil {
 		p.logger.Error("Read the HTTP probe's ring", zap.Error(err))
 	}
@@ -419,7 +421,7 @@ func (p *Probe) locate(e *Exchange) identity {
 
 // schedules says what a process serves requests with: see runtimes.
 func (p *Probe) schedules(head *messageHead, role Role) scheduling {
-	return p.runtimes.schedules(head.processKey(), role)
+	return p.schedulers.find(p.runtimes, head.processKey(), role)
 }
 
 // tell makes a span and counts of an exchange.
