@@ -67,9 +67,11 @@ type pairing struct {
 	serving     *serving
 	drops       [dropReasons]uint64
 	joined      uint64 // connections that were first seen with a response, which is not told of
-	request     http1.Request
-	response    http1.Response
-	method      []byte // scratch: of the request that the response answers
+	requests    http1.Requests
+	request     *http1.Request // that was read last
+	responses   http1.Responses
+	response    *http1.Response // that was read last
+	method      []byte          // scratch: of the request that the response answers
 }
 
 // exchangeKey names an exchange on both of its ends.
@@ -295,7 +297,7 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 		c.tunnel = true
 		return
 	}
-	r := &p.request
+	r := p.request
 	owner, selected := p.identify(head, c.role)
 	c.target = reuse(c.target, r.Target)
 	c.host = reuse(c.host, r.Host)
@@ -331,7 +333,7 @@ func reuse(before string, b []byte) string {
 
 // answer notes the first bytes of a response.
 func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs uint64) {
-	r := &p.response
+	r := p.response
 	if r.Status == 101 {
 		c.tunnel, c.upgraded = true, r.UpgradeHTTP2
 	} else if r.Status < 200 {
@@ -376,7 +378,8 @@ func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs u
 // beginPartial notes a request with what is there of its head.
 func (p *pairing) beginPartial(c *connection, m *message, head *messageHead) {
 	s := c.requestStream()
-	if p.request.Parse(s.head) != http1.Partial {
+	var result http1.Result
+	if p.request, result = p.requests.Parse(s.head); result != http1.Partial {
 		return
 	}
 	s.phase, s.framing, s.lastNs = inBody, http1.FramingUnknown, s.headNs
