@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/featuregate"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
@@ -83,6 +84,47 @@ func TestAttributeShapesShareNothing(t *testing.T) {
 	first.PutStr("c", "more")
 	shapes.write(&list, second)
 	assert.Equal(t, want, second.AsRaw())
+}
+
+// With values that are shared or not, each span has its own attributes.
+func TestAttributesApart(t *testing.T) {
+	var list attributeList
+	list.putStr("a", "x")
+	list.putInt("b", 1)
+	list.putDouble("c", 2)
+	list.putList("d", "y")
+	for _, apart := range []bool{false, true} {
+		shapes := attributeShapes{apart: apart}
+		var written []pcommon.Map
+		for range 3 {
+			attributes := pcommon.NewMap()
+			shapes.write(&list, attributes)
+			written = append(written, attributes)
+		}
+		written[1].RemoveIf(func(_ string, value pcommon.Value) bool {
+			if value.Type() == pcommon.ValueTypeSlice {
+				value.Slice().At(0).SetStr("changed")
+			} else {
+				value.SetStr("changed")
+			}
+			return false
+		})
+		assert.Equal(t, rawOf(&list), written[0].AsRaw(), apart)
+		assert.NotEqual(t, rawOf(&list), written[1].AsRaw(), apart)
+		assert.Equal(t, rawOf(&list), written[2].AsRaw(), apart)
+	}
+}
+
+// Values are shared unless pdata uses them again.
+func TestValuesCanBeShared(t *testing.T) {
+	assert.True(t, valuesCanBeShared())
+	assert.False(t, newSpans(nil).shapes.apart)
+
+	const gate = "pdata.useProtoPooling"
+	require.NoError(t, featuregate.GlobalRegistry().Set(gate, true))
+	t.Cleanup(func() { require.NoError(t, featuregate.GlobalRegistry().Set(gate, false)) })
+	assert.False(t, valuesCanBeShared())
+	assert.True(t, newSpans(nil).shapes.apart)
 }
 
 // A list has room for a span with everything.

@@ -332,14 +332,16 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 			known  bool
 		)
 		if request {
-			result, parsed = p.request.Parse(m.data), &p.request.Head
+			p.request, result = p.requests.Parse(m.data)
+			parsed = &p.request.Head
 			known = len(p.request.Method) > 0
 		} else {
 			p.method = p.method[:0]
 			if len(c.pending) > 0 {
 				p.method = append(p.method, c.pending[0].Method...)
 			}
-			result, parsed = p.response.Parse(m.data, p.method), &p.response.Head
+			p.response, result = p.responses.Parse(m.data, p.method)
+			parsed = &p.response.Head
 			known = p.response.Status != 0
 		}
 		switch {

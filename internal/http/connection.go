@@ -54,6 +54,7 @@ type pairing struct {
 
 	identify func(*messageHead, Role) (owner *workload.Workload, selected bool)
 	emit     func(*Exchange) // the exchange is valid during the call
+	known    *facts          // during the call: those of the connection's last exchange
 	// secured is told of connections that carry TLS. It says whether all that one carries will be seen from its beginning.
 	secured func(*message, *messageHead) bool
 	// hidden is told of processes that move more messages in a call than were captured of it.
@@ -68,9 +69,11 @@ type pairing struct {
 	serving     *serving
 	drops       [dropReasons]uint64
 	joined      uint64 // connections that were first seen with a response, which is not told of
-	request     http1.Request
-	response    http1.Response
-	method      []byte // scratch: of the request that the response answers
+	requests    http1.Requests
+	request     *http1.Request // that was read last
+	responses   http1.Responses
+	response    *http1.Response // that was read last
+	method      []byte          // scratch: of the request that the response answers
 }
 
 // exchangeKey names an exchange on both of its ends.
@@ -134,7 +137,9 @@ type connection struct {
 
 	lost lossAccount
 
-	host, userAgent string // of the last request: they are mostly the same
+	target, host, userAgent string // of the last request: they are mostly the same
+
+	known facts // of the last exchange
 }
 
 // flowID is the part that the connection has in the names of its exchanges: 0 where their places in it are not those that
@@ -295,39 +300,23 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 		c.tunnel = true
 		return
 	}
-	r := &p.request
+	r := p.request
 	owner, selected := p.identify(head, c.role)
+	c.target = reuse(c.target, r.Target)
 	c.host = reuse(c.host, r.Host)
 	c.userAgent = reuse(c.userAgent, r.UserAgent)
-	c.pending = append(c.pending, pendingExchange{
-		Exchange: Exchange{
-			Role:              c.role,
-			Owner:             owner,
-			StartNs:           startNs,
-			Method:            internMethod(r.Method),
-			Target:            string(r.Target),
-			Host:              c.host,
-			UserAgent:         c.userAgent,
-			TraceParent:       string(r.TraceParent),
-			TraceState:        string(r.TraceState),
-			TraceBin:          string(r.TraceBin),
-			B3:                r.B3.Text(),
-			RequestID:         string(r.RequestID),
-			GRPC:              isGRPC(r.ContentType),
-			GRPCStatus:        -1,
-			MinorVersion:      r.Minor,
-			RequestBodyBytes:  -1,
-			ResponseBodyBytes: -1,
-			Local:             head.local(),
-			Peer:              head.peer(),
-			Secure:            c.secure,
-			FlowID:            c.flowID(),
-			RequestOffset:     offset,
-		},
-		selected: selected,
-		doubt:    doubt,
-	})
+	// In place: it is a large structure.
+	c.pending = append(c.pending, pendingExchange{})
 	e := &c.pending[len(c.pending)-1]
+	e.selected, e.doubt = selected, doubt
+	e.Role, e.Owner, e.StartNs = c.role, owner, startNs
+	e.Method, e.Target, e.Host, e.UserAgent = internMethod(r.Method), c.target, c.host, c.userAgent
+	e.TraceParent, e.TraceState, e.TraceBin = string(r.TraceParent), string(r.TraceState), string(r.TraceBin)
+	e.B3, e.RequestID = r.B3.Text(), string(r.RequestID)
+	e.GRPC, e.GRPCStatus, e.MinorVersion = isGRPC(r.ContentType), -1, r.Minor
+	e.RequestBodyBytes, e.ResponseBodyBytes = -1, -1
+	e.Local, e.Peer, e.Secure = head.local(), head.peer(), c.secure
+	e.FlowID, e.RequestOffset = c.flowID(), offset
 	switch r.Framing {
 	case http1.FramingNone:
 		e.RequestBodyBytes = 0
@@ -347,7 +336,7 @@ func reuse(before string, b []byte) string {
 
 // answer notes the first bytes of a response.
 func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs uint64) {
-	r := &p.response
+	r := p.response
 	if r.Status == 101 {
 		c.tunnel, c.upgraded = true, r.UpgradeHTTP2
 	} else if r.Status < 200 {
@@ -392,7 +381,8 @@ func (p *pairing) answer(c *connection, m *message, head *messageHead, startNs u
 // beginPartial notes a request with what is there of its head.
 func (p *pairing) beginPartial(c *connection, m *message, head *messageHead) {
 	s := c.requestStream()
-	if p.request.Parse(s.head) != http1.Partial {
+	var result http1.Result
+	if p.request, result = p.requests.Parse(s.head); result != http1.Partial {
 		return
 	}
 	s.phase, s.framing, s.lastNs = inBody, http1.FramingUnknown, s.headNs
@@ -446,6 +436,7 @@ func (p *pairing) complete(c *connection, m *message) {
 	c.answering, c.proved = false, true
 	p.leave(&e.Exchange, m)
 	if e.selected {
+		p.known = &c.known
 		p.emit(&e.Exchange)
 	}
 	last := copy(c.pending, c.pending[1:])

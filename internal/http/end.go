@@ -109,7 +109,9 @@ func (p *pairing) endResponses(c *connection, m *message) {
 
 // endPartial notes what there is of a response whose head was not whole when the connection ended.
 func (p *pairing) endPartial(c *connection, s *stream) {
-	if p.response.Parse(s.head, nil) == http1.Partial && p.response.Status >= 200 && !c.pending[0].doubt {
+	var result http1.Result
+	p.response, result = p.responses.Parse(s.head, nil)
+	if result == http1.Partial && p.response.Status >= 200 && !c.pending[0].doubt {
 		c.pending[0].ResponseNs = s.headNs
 		c.pending[0].Status = p.response.Status
 	}

@@ -28,8 +28,7 @@ func isGRPC[text string | []byte](contentType text) bool {
 // rpcMethod is the full name of the method that a call of gRPC asks for, such as helloworld.Greeter/SayHello: its path
 // without the slash before it ("gRPC over HTTP2", Requests). Empty: it is not known.
 func (e *Exchange) rpcMethod() string {
-	path, _ := splitTarget(e.Target)
-	return strings.TrimPrefix(path, "/")
+	return strings.TrimPrefix(e.facts().path, "/")
 }
 
 // Statuses of gRPC (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).

@@ -62,6 +62,5 @@ func (e *Exchange) exportsTraces() bool {
 	if e.Method != "POST" && e.Method != "" {
 		return false // both are POST, and most requests are not
 	}
-	path, _ := splitTarget(e.Target)
-	return e.Method == "POST" && strings.HasSuffix(path, "/v1/traces") || e.rpcMethod() == exportMethod
+	return e.Method == "POST" && strings.HasSuffix(e.facts().path, "/v1/traces") || e.rpcMethod() == exportMethod
 }

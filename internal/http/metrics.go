@@ -122,10 +122,10 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	if e.GRPC {
 		key.status, key.grpcStatus = e.strangeStatus(), knownGRPCStatus(e.GRPCStatus)
 	} else {
-		key.method, key.scheme, key.status = knownMethod(e.Method), e.scheme(), e.Status
+		key.method, key.scheme, key.status = knownMethod(e.Method), e.facts().scheme, e.Status
 	}
 	if e.Role == RoleClient {
-		key.server = e.server()
+		key.server = e.facts().server
 	}
 	if e.Role == RoleServer || e.GRPC {
 		key.route = route

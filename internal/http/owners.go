@@ -41,3 +41,32 @@ func (o *owners) forget() {
 	clear(o.known)
 	o.uses = 0
 }
+
+// schedulers are what the processes are scheduled by whose exchanges the ring has at the moment: runtimes has a lock, and is
+// asked twice for each end of an exchange. It is not safe for concurrent use.
+type schedulers struct {
+	recent [recentSchedulers]recentScheduler // each process has one place, by its pid
+}
+
+const recentSchedulers = 16
+
+// recentScheduler is what was said of a process, of which a request began in the role. Unknown: nothing was.
+type recentScheduler struct {
+	key  workload.Key
+	role Role
+	by   scheduling
+}
+
+// find says what runtimes says, or has said of the same since the ring was read.
+func (s *schedulers) find(in *runtimes, key workload.Key, role Role) scheduling {
+	recent := &s.recent[key.PID%recentSchedulers]
+	// A process that was seen in a role was seen, too.
+	if recent.by != schedulingUnknown && recent.key == key && (role == 0 || recent.role == role) {
+		return recent.by
+	}
+	by := in.schedules(key, role)
+	*recent = recentScheduler{key, role, by}
+	return by
+}
+
+func (s *schedulers) forget() { clear(s.recent[:]) }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -41,4 +42,30 @@ func TestOwners(t *testing.T) {
 		}
 		assert.Equal(t, comm, o.find(head).Comm)
 	}
+}
+
+func TestSchedulers(t *testing.T) {
+	processes, err := lru.New[workload.Key, *runtimeProcess](maxRuntimes)
+	require.NoError(t, err)
+	in := &runtimes{known: processes, waiting: make(chan workload.Key, 1)}
+	key := workload.Key{PID: 1, StartBootNs: 2}
+	var s schedulers
+	assert.Equal(t, schedulingUnknown, s.find(in, key, RoleServer))
+	process, known := processes.Get(key)
+	require.True(t, known, "it was asked for")
+
+	process.by.Store(uint32(schedulingThreads))
+	assert.Equal(t, schedulingThreads, s.find(in, key, RoleServer), "that it is not known is not remembered")
+	process.by.Store(uint32(schedulingGoroutines))
+	assert.Equal(t, schedulingThreads, s.find(in, key, RoleServer), "the ring has not been read again")
+	assert.Equal(t, schedulingThreads, s.find(in, key, 0))
+	assert.Equal(t, schedulingUnknown, s.find(in, workload.Key{PID: 1 + recentSchedulers}, RoleServer), "another process")
+	assert.Equal(t, schedulingGoroutines, s.find(in, key, RoleServer))
+	assert.True(t, process.serves)
+	assert.False(t, process.asks)
+	assert.Equal(t, schedulingGoroutines, s.find(in, key, RoleClient))
+	assert.True(t, process.asks, "it was seen in both roles")
+	process.by.Store(uint32(schedulingThreads))
+	s.forget()
+	assert.Equal(t, schedulingThreads, s.find(in, key, 0))
 }

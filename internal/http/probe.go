@@ -105,6 +105,7 @@ type Probe struct {
 	pairing      *pairing
 	indirect     *indirect
 	owners       owners
+	schedulers   schedulers
 	instrumented *instrumented // nil: nobody is left out for it
 	identifier   *identifier
 	sampler      *sampler
@@ -399,6 +400,7 @@ func (p *Probe) finish(ctx context.Context) {
 func (p *Probe) drain() {
 	p.clock.Refresh()
 	p.owners.forget()
+	p.schedulers.forget()
 	if _, err := p.reader.Drain(p.handle); err != nil {
 		p.logger.Error("Read the HTTP probe's ring", zap.Error(err))
 	}
@@ -436,11 +438,12 @@ func (p *Probe) locate(e *Exchange) identity {
 
 // schedules says what a process serves requests with: see runtimes.
 func (p *Probe) schedules(head *messageHead, role Role) scheduling {
-	return p.runtimes.schedules(head.processKey(), role)
+	return p.schedulers.find(p.runtimes, head.processKey(), role)
 }
 
 // tell makes a span and counts of an exchange.
 func (p *Probe) tell(e *Exchange) {
+	e.known = p.pairing.known
 	if p.instrumented.note(e) {
 		p.counters.exports.Add(1)
 		return

@@ -427,10 +427,14 @@ func (t *routeTable) route(e *Exchange) string {
 	if e.Role != RoleServer {
 		return "" // a client does not know the routes of its servers
 	}
-	path, _ := splitTarget(e.Target)
-	route, configured := t.routes.find(path)
+	f := e.facts()
+	if !f.routed {
+		f.route, f.configuredRoute = t.routes.find(f.path)
+		f.routed = true
+	}
+	route := f.route
 	switch {
-	case configured || route == "":
+	case f.configuredRoute || route == "":
 		return route
 	case e.Status == 404 || e.Status == 400 || e.Status == 405:
 		return t.limit.known(e.Owner.Service.Name, route)
@@ -471,12 +475,15 @@ type routeCap struct {
 	services int // beyond, the one that was used longest ago is forgotten
 	uses     uint64
 	byName   map[string]*serviceRoutes
-	refused  uint64 // routes that became /**
+	last     *serviceRoutes // that was used last; nil: none
+	refused  uint64         // routes that became /**
 }
 
 type serviceRoutes struct {
+	name   string
 	used   uint64
 	routes map[string]string
+	last   string // that was used last, or empty
 }
 
 // newRouteCap makes a routeCap for so many routes of so many services, 0 for the defaults.
@@ -493,7 +500,11 @@ func newRouteCap(routes, services int) *routeCap {
 // admit gives back a route that the service has already or still has room for, else /**.
 func (c *routeCap) admit(service, route string) string {
 	of := c.service(service)
+	if route == of.last && route != "" { // no hash
+		return of.last
+	}
 	if own, ok := of.routes[route]; ok {
+		of.last = own
 		return own
 	}
 	if len(of.routes) >= c.routes {
@@ -517,14 +528,18 @@ func (c *routeCap) known(service, route string) string {
 }
 
 func (c *routeCap) service(name string) *serviceRoutes {
-	of := c.byName[name]
+	of := c.last
+	if of == nil || of.name != name {
+		of = c.byName[name]
+	}
 	if of == nil {
 		if len(c.byName) >= c.services {
 			c.forgetOldest()
 		}
-		of = &serviceRoutes{routes: map[string]string{}}
-		c.byName[strings.Clone(name)] = of
+		of = &serviceRoutes{name: strings.Clone(name), routes: map[string]string{}}
+		c.byName[of.name] = of
 	}
+	c.last = of
 	c.uses++
 	of.used = c.uses
 	return of

@@ -18,11 +18,19 @@ type spans struct {
 	describeScope func(pcommon.InstrumentationScope)
 	traces        ptrace.Traces
 	byResource    map[string]ptrace.SpanSlice
+	recent        [2]resourceSpans // of byResource, by role
 	count         int
 
 	// To make the same again is what most of the work would be.
-	shapes    attributeShapes
-	addresses addressTexts
+	attributes attributeList // of the last span
+	shapes     attributeShapes
+	addresses  addressTexts
+}
+
+// resourceSpans are the spans of one resource.
+type resourceSpans struct {
+	key   string // empty: there are none
+	spans ptrace.SpanSlice
 }
 
 func newSpans(describeScope func(pcommon.InstrumentationScope)) *spans {
@@ -30,6 +38,7 @@ func newSpans(describeScope func(pcommon.InstrumentationScope)) *spans {
 		describeScope: describeScope,
 		traces:        ptrace.NewTraces(),
 		byResource:    map[string]ptrace.SpanSlice{},
+		shapes:        attributeShapes{apart: !valuesCanBeShared()},
 		addresses:     addressTexts{},
 	}
 }
@@ -39,6 +48,7 @@ func (s *spans) take() ptrace.Traces {
 	traces := s.traces
 	s.traces = ptrace.NewTraces()
 	clear(s.byResource)
+	clear(s.recent[:])
 	s.count = 0
 	return traces
 }
@@ -49,17 +59,7 @@ func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicN
 	if e.EndNs < e.StartNs {
 		return false
 	}
-	resourceKey := e.Owner.ResourceKey()
-	slice, ok := s.byResource[resourceKey]
-	if !ok {
-		resource := s.traces.ResourceSpans().AppendEmpty()
-		e.Owner.PutResource(resource.Resource().Attributes())
-		scope := resource.ScopeSpans().AppendEmpty()
-		s.describeScope(scope.Scope())
-		slice = scope.Spans()
-		s.byResource[resourceKey] = slice
-	}
-	span := slice.AppendEmpty()
+	span := s.of(e).AppendEmpty()
 	span.SetTraceID(id.trace)
 	span.SetSpanID(id.span)
 	span.SetParentSpanID(id.parent)
@@ -77,11 +77,31 @@ func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicN
 	if e.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	var attributes attributeList
-	e.describe(&attributes, route, s.addresses)
-	s.shapes.write(&attributes, span.Attributes())
+	s.attributes.length = 0
+	e.describe(&s.attributes, route, s.addresses)
+	s.shapes.write(&s.attributes, span.Attributes())
 	s.count++
 	return true
+}
+
+// of gives the spans that have the resource of an exchange.
+func (s *spans) of(e *Exchange) ptrace.SpanSlice {
+	key := e.Owner.ResourceKey()
+	recent := &s.recent[e.Role&1]
+	if recent.key == key && key != "" { // no hash
+		return recent.spans
+	}
+	slice, ok := s.byResource[key]
+	if !ok {
+		resource := s.traces.ResourceSpans().AppendEmpty()
+		e.Owner.PutResource(resource.Resource().Attributes())
+		scope := resource.ScopeSpans().AppendEmpty()
+		s.describeScope(scope.Scope())
+		slice = scope.Spans()
+		s.byResource[key] = slice
+	}
+	*recent = resourceSpans{key, slice}
+	return slice
 }
 
 // duration is how long an exchange that does not end before it starts took.
@@ -112,7 +132,11 @@ func (e *Exchange) spanName(route string) string {
 	if route == "" || e.Role == RoleClient {
 		return method
 	}
-	return method + " " + validText(route)
+	f := e.facts()
+	if !f.named || f.nameRoute != route {
+		f.name, f.nameRoute, f.named = method+" "+validText(route), route, true
+	}
+	return f.name
 }
 
 // failed says whether the exchange is an error to the one whose span it is: a status of 4xx is the client's error
@@ -165,22 +189,22 @@ func (e *Exchange) describe(attributes *attributeList, route string, addresses a
 	}
 
 	attributes.putStr(attrProtocolName, "http")
-	attributes.putText(attrProtocolVersion, e.protocolVersion())
-	server := e.server()
-	attributes.putText(attrServerAddress, server.text(addresses))
-	if server.port != 0 {
-		attributes.putInt(attrServerPort, int64(server.port))
+	attributes.putKnown(attrProtocolVersion, e.protocolVersion())
+	f := e.facts()
+	attributes.putText(attrServerAddress, f.server.text(addresses))
+	if f.server.port != 0 {
+		attributes.putInt(attrServerPort, int64(f.server.port))
 	}
-	if e.Peer.IsValid() {
-		peer := addresses.text(plainAddr(e.Peer))
+	local, peer := f.ends(addresses)
+	if peer != "" {
 		attributes.putStr(attrPeerAddress, peer)
 		attributes.putInt(attrPeerPort, int64(e.Peer.Port()))
 		if e.Role == RoleServer {
 			attributes.putStr(attrClientAddress, peer) // as far as the connection tells: it may be a proxy's
 		}
 	}
-	if e.Local.IsValid() {
-		attributes.putStr(attrLocalAddress, addresses.text(plainAddr(e.Local)))
+	if local != "" {
+		attributes.putStr(attrLocalAddress, local)
 		attributes.putInt(attrLocalPort, int64(e.Local.Port()))
 	}
 
@@ -203,9 +227,9 @@ func (e *Exchange) describeRequest(attributes *attributeList, route string) {
 	if method == methodOther {
 		attributes.putText(attrMethodOriginal, e.Method)
 	}
-	attributes.putStr(attrScheme, e.scheme())
+	attributes.putStr(attrScheme, e.facts().scheme)
 	if e.Role == RoleClient {
-		attributes.putText(attrFullURL, e.fullURL())
+		attributes.putKnown(attrFullURL, e.facts().fullURL(e))
 	} else {
 		e.describeServed(attributes, route)
 	}
@@ -239,9 +263,9 @@ func (e *Exchange) strangeStatus() int {
 
 // describeServed writes what is of a server's span alone.
 func (e *Exchange) describeServed(attributes *attributeList, route string) {
-	path, query := splitTarget(e.Target)
-	attributes.putText(attrPath, path)
-	attributes.putText(attrQuery, redactQuery(query))
+	f := e.facts()
+	attributes.putText(attrPath, f.path)
+	attributes.putKnown(attrQuery, f.shownQuery())
 	attributes.putText(attrRoute, route)
 }
 

@@ -103,7 +103,8 @@ type streams struct {
 	open    map[uint32]*openStream
 	unused  []*openStream
 	lastNs  uint64
-	failed  bool // it carries no HTTP/2, or not any more
+	known   facts // of the last exchange
+	failed  bool  // it carries no HTTP/2, or not any more
 
 	highest uint32 // of the streams with requests that were seen
 	// All requests from this stream on were seen, so a response to none of those that wait is no loss; 0: none were seen
@@ -269,6 +270,7 @@ func (s *streams) complete(id uint32, endNs uint64) {
 	o.ResponseBodyBytes = o.response.size(o.Method != "" && o.Method != "HEAD" && o.Status != 0 && o.Status != 304)
 	s.pairing.leave(&o.Exchange, s.message)
 	if o.selected {
+		s.pairing.known = &s.known
 		s.pairing.emit(&o.Exchange)
 	}
 	s.remove(id)
@@ -366,35 +368,19 @@ func (s *side) begin(headers *http2.Headers) {
 	if host == "" {
 		host = headers.Value(http2.FieldHost)
 	}
-	*o = openStream{
-		Exchange: Exchange{
-			Role:          s.role,
-			Owner:         owner,
-			StartNs:       headers.StartNs,
-			Method:        method,
-			Target:        target,
-			Host:          host,
-			UserAgent:     headers.Value(http2.FieldUserAgent),
-			TraceParent:   headers.Value(http2.FieldTraceParent),
-			TraceState:    headers.Value(http2.FieldTraceState),
-			B3:            b3(headers),
-			TraceBin:      headers.Value(http2.FieldTraceBin),
-			RequestID:     headers.Value(http2.FieldRequestID),
-			MajorVersion:  2,
-			GRPC:          isGRPC(headers.Value(http2.FieldContentType)),
-			GRPCStatus:    -1,
-			Local:         s.head.local(),
-			Peer:          s.head.peer(),
-			Secure:        s.message.has(bpfMessageFlagMESSAGE_SECURE),
-			FlowID:        s.head.flowID(),
-			RequestOffset: id,
-		},
-		selected:    selected,
-		request:     newBody(headers),
-		response:    body{promised: -1},
-		typeUnknown: headers.Unknown && !headers.Has(http2.FieldContentType),
-		lastNs:      headers.EndNs,
-	}
+	// In place: it is a large structure.
+	o.selected = selected
+	o.Role, o.Owner, o.StartNs = s.role, owner, headers.StartNs
+	o.Method, o.Target, o.Host, o.UserAgent = method, target, host, headers.Value(http2.FieldUserAgent)
+	o.TraceParent, o.TraceState = headers.Value(http2.FieldTraceParent), headers.Value(http2.FieldTraceState)
+	o.TraceBin, o.B3, o.RequestID = headers.Value(http2.FieldTraceBin), b3(headers), headers.Value(http2.FieldRequestID)
+	o.MajorVersion, o.GRPC, o.GRPCStatus = 2, isGRPC(headers.Value(http2.FieldContentType)), -1
+	o.Local, o.Peer = s.head.local(), s.head.peer()
+	o.Secure = s.message.has(bpfMessageFlagMESSAGE_SECURE)
+	o.FlowID, o.RequestOffset = s.head.flowID(), id
+	o.request, o.response = newBody(headers), body{promised: -1}
+	o.typeUnknown = headers.Unknown && !headers.Has(http2.FieldContentType)
+	o.lastNs = headers.EndNs
 	o.request.ended = headers.EndStream
 	if headers.Partial {
 		// What came of the response before is missed.
@@ -582,6 +568,9 @@ func parseStatus(text string) int {
 func b3(headers *http2.Headers) string {
 	if single := headers.Value(http2.FieldB3); single != "" {
 		return single
+	}
+	if !headers.Has(http2.FieldB3TraceID) && !headers.Has(http2.FieldB3Sampled) && !headers.Has(http2.FieldB3Flags) {
+		return "" // as a rule; the others say nothing without these
 	}
 	fields := http1.B3{
 		TraceID: []byte(headers.Value(http2.FieldB3TraceID)), SpanID: []byte(headers.Value(http2.FieldB3SpanID)),

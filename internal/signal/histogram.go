@@ -1,11 +1,7 @@
 // Package signal builds pdata that several probes share.
 package signal
 
-import (
-	"sort"
-
-	"go.opentelemetry.io/collector/pdata/pmetric"
-)
+import "go.opentelemetry.io/collector/pdata/pmetric"
 
 // Histogram accumulates values in explicit buckets. It is not safe for concurrent use.
 type Histogram struct {
@@ -25,7 +21,11 @@ func NewHistogram(bounds []float64) *Histogram {
 
 // Observe adds one value.
 func (h *Histogram) Observe(value float64) {
-	h.counts[sort.SearchFloat64s(h.bounds, value)]++
+	bucket := 0
+	for bucket < len(h.bounds) && !(h.bounds[bucket] >= value) { // most values are in the first buckets
+		bucket++
+	}
+	h.counts[bucket]++
 	if h.count == 0 || value < h.min {
 		h.min = value
 	}

@@ -10,6 +10,9 @@ type B3 struct {
 // take keeps a field, if it is one of B3: the first one of each name.
 func (b *B3) take(name, value []byte) bool {
 	const prefix = "x-b3-"
+	if len(name) == 0 || name[0]|0x20 != 'b' && name[0]|0x20 != 'x' {
+		return false // most fields
+	}
 	if isName(name, "b3") {
 		first(&b.Single, value)
 		return true

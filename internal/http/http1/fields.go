@@ -79,17 +79,16 @@ func (f *fieldLines) line() (line []byte, size int) {
 
 // split takes a field line apart. Names are not held to be tokens: servers skip unusual ones, and go on.
 func (f *fieldLines) split(line []byte) bool {
-	colon := bytes.IndexByte(line, ':')
-	if colon <= 0 {
-		return false
-	}
-	for _, c := range line[:colon] {
-		if c == ' ' || isControl(c) {
+	for i, c := range line {
+		switch {
+		case c == ':':
+			f.name, f.value = line[:i], trim(line[i+1:])
+			return i > 0
+		case c == ' ' || isControl(c):
 			return false
 		}
 	}
-	f.name, f.value = line[:colon], trim(line[colon+1:])
-	return true
+	return false
 }
 
 // common reads the current field if it is about framing or the connection.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"math/bits"
 )
 
 const (
@@ -61,6 +62,14 @@ func (h *Headers) Value(field Field) string { return h.values[field] }
 
 // Has says whether the field is known to be there.
 func (h *Headers) Has(field Field) bool { return h.present&(1<<field) != 0 }
+
+// clear forgets the fields. Most are not there, so not all of their values are cleared.
+func (h *Headers) clear() {
+	for present := h.present; present != 0; present &= present - 1 {
+		h.values[bits.TrailingZeros32(present)] = ""
+	}
+	h.present = 0
+}
 
 func (h *Headers) set(e entry) {
 	switch {
@@ -566,11 +575,11 @@ func (d *Decoder) endPart(payload []byte, atNs uint64) error {
 
 // endBlock decodes a header block and hands it over. partial says that the end of it is missing.
 func (d *Decoder) endBlock(block []byte, partial bool, atNs uint64) error {
-	d.headers = Headers{
-		Stream: d.blockFrame.stream, EndStream: d.blockFrame.has(flagEndStream), StartNs: d.blockNs, EndNs: atNs,
-		Partial: partial,
-	}
-	err := d.fields(&d.headers, block, partial)
+	h := &d.headers
+	h.clear()
+	h.Stream, h.EndStream, h.StartNs, h.EndNs = d.blockFrame.stream, d.blockFrame.has(flagEndStream), d.blockNs, atNs
+	h.Partial = partial
+	err := d.fields(h, block, partial)
 	d.inBlock, d.overflowed, d.block = false, false, trimmed(d.block)
 	if err != nil {
 		return d.blockFrame.failed(err)
