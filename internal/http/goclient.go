@@ -38,7 +38,7 @@ type goClients struct {
 }
 
 // newGoClients begins to wait for processes. program is the kernel side's, for the uprobe.
-func newGoClients(program *ebpf.Program, logger *zap.Logger) *goClients {
+func newGoClients(procFS string, program *ebpf.Program, logger *zap.Logger) *goClients {
 	uprobes := &tls.Uprobes{Program: func(target tls.Target, at site.Site) *ebpf.Program {
 		if _, known := goLayoutOf(target.GoVersion); !known || at.Event != site.Entry || at.Function != goRoundTrip {
 			return nil
@@ -46,7 +46,7 @@ func newGoClients(program *ebpf.Program, logger *zap.Logger) *goClients {
 		return program
 	}}
 	g := &goClients{
-		finder: tls.NewFinder(tls.Config{WithoutOpenSSL: true, GoFunctions: []string{goRoundTrip}}, uprobes, logger),
+		finder: tls.NewFinder(tls.Config{ProcFS: procFS, WithoutOpenSSL: true, GoFunctions: []string{goRoundTrip}}, uprobes, logger),
 		logger: logger, waiting: make(chan uint32, maxGoClientsWaiting), stop: make(chan struct{}),
 	}
 	g.done.Go(g.run)

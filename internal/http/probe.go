@@ -88,6 +88,7 @@ type Probe struct {
 	selector *workload.Selector
 	sinks    Sinks
 	logger   *zap.Logger
+	procFS   string       // of the host's processes
 	haveTLS  func() error // why this host does not let TLS be observed
 
 	loaded      sync.RWMutex // guards what is below against Stats
@@ -184,6 +185,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		routes:      routes,
 		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
 		spans:       newSpans(config.Scope),
+		procFS:      workloads.ProcFS(),
 		haveTLS:     haveTLS,
 	}
 	if config.ExcludeInstrumented {
@@ -282,8 +284,8 @@ func (p *Probe) attach() error {
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
-	goClients := newGoClients(p.collection.Programs[goClientProgram], p.logger)
-	runtimes, err := newRuntimes(p.collection.Maps["go_processes"], goClients, p.logger)
+	goClients := newGoClients(p.procFS, p.collection.Programs[goClientProgram], p.logger)
+	runtimes, err := newRuntimes(p.procFS, p.collection.Maps["go_processes"], goClients, p.logger)
 	p.loaded.Lock()
 	p.goClients, p.runtimes = goClients, runtimes
 	p.loaded.Unlock()
@@ -294,7 +296,7 @@ func (p *Probe) attach() error {
 		return nil
 	}
 	secure, err := newSecure(
-		p.config.TLS, p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram], p.logger)
+		p.config.TLS, p.procFS, p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram], p.logger)
 	if err != nil {
 		return fmt.Errorf("attach the HTTP probe to TLS: %w", err)
 	}

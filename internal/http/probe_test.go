@@ -67,7 +67,7 @@ func observe(t *testing.T, changes ...func(*Probe)) *observation {
 	kern, err := kernel.Open(kernel.Options{}, logger)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, kern.Close()) })
-	workloads, err := workload.NewTable(workload.Config{}, kern, logger)
+	workloads, err := workload.NewTable(workload.Config{ProcFS: os.Getenv(procFSVariable)}, kern, logger)
 	require.NoError(t, err)
 	require.NoError(t, workloads.Start())
 	t.Cleanup(func() { assert.NoError(t, workloads.Close()) })

@@ -78,6 +78,7 @@ type runtimeProcess struct {
 // runtimes knows which processes are programs of Go, and tells the kernel side where they have their goroutines. It looks
 // into a process when it is first asked for, on a goroutine of its own: until then nothing is known of the process.
 type runtimes struct {
+	procFS    string
 	logger    *zap.Logger
 	processes *ebpf.Map // go_processes
 	known     *lru.Cache[workload.Key, *runtimeProcess]
@@ -90,9 +91,9 @@ type runtimes struct {
 	files *simplelru.LRU[runtimeFile, runtimeProgram] // of the goroutine that run is
 }
 
-func newRuntimes(processes *ebpf.Map, clients *goClients, logger *zap.Logger) (*runtimes, error) {
+func newRuntimes(procFS string, processes *ebpf.Map, clients *goClients, logger *zap.Logger) (*runtimes, error) {
 	r := &runtimes{
-		logger: logger, processes: processes, clients: clients,
+		procFS: procFS, logger: logger, processes: processes, clients: clients,
 		waiting: make(chan workload.Key, maxRuntimesWaiting), stop: make(chan struct{}),
 	}
 	var err error
@@ -150,7 +151,7 @@ func (r *runtimes) run() {
 
 // examine looks into a process.
 func (r *runtimes) examine(process workload.Key) {
-	found, err := r.program(fmt.Sprintf("/proc/%d/exe", process.PID))
+	found, err := r.program(fmt.Sprintf("%s/%d/exe", r.procFS, process.PID))
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
 			r.known.Remove(process) // it has ended

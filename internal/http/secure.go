@@ -46,6 +46,7 @@ const (
 // secure finds what processes encrypt with when they are seen to speak TLS, and attaches the kernel side to it.
 type secure struct {
 	finder *tls.Finder
+	procFS string
 	clock  *kernel.Clock
 	logger *zap.Logger
 
@@ -74,17 +75,17 @@ func haveTLS() error {
 }
 
 // newSecure makes what looks for libraries, once it is started. openSSL and golang are the kernel side's, for uprobes.
-func newSecure(config TLSConfig, openSSL, golang *ebpf.Program, logger *zap.Logger) (*secure, error) {
+func newSecure(config TLSConfig, procFS string, openSSL, golang *ebpf.Program, logger *zap.Logger) (*secure, error) {
 	examined, err := lru.New[workload.Key, time.Time](maxExamined)
 	if err != nil {
 		return nil, fmt.Errorf("remember processes that speak TLS: %w", err)
 	}
 	s := &secure{
-		clock: kernel.NewClock(), logger: logger, examined: examined,
+		procFS: procFS, clock: kernel.NewClock(), logger: logger, examined: examined,
 		waiting: make(chan uint32, maxExamining), scanned: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.finder = tls.NewFinder(
-		tls.Config{WithoutOpenSSL: !config.OpenSSL, WithoutGo: !config.Go},
+		tls.Config{ProcFS: procFS, WithoutOpenSSL: !config.OpenSSL, WithoutGo: !config.Go},
 		&attachments{secure: s, uprobes: tls.Uprobes{
 			Program: func(target tls.Target, at site.Site) *ebpf.Program {
 				if siteCookie(target, at) == 0 {
@@ -203,7 +204,7 @@ func (s *secure) keepLibraries() {
 
 // examineAll looks into the processes that run already.
 func (s *secure) examineAll() {
-	entries, err := os.ReadDir("/proc")
+	entries, err := os.ReadDir(s.procFS)
 	if err != nil {
 		s.logger.Warn("Look for processes that speak TLS", zap.Error(err))
 	}
@@ -216,7 +217,7 @@ func (s *secure) examineAll() {
 		case <-s.stop:
 			return
 		default:
-			if mayExamine(uint32(pid)) {
+			if s.mayExamine(uint32(pid)) {
 				s.examine(uint32(pid))
 			}
 		}
@@ -224,8 +225,8 @@ func (s *secure) examineAll() {
 }
 
 // mayExamine says whether a process can be looked into. One that cannot is counted when it is seen to speak TLS.
-func mayExamine(pid uint32) bool {
-	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
+func (s *secure) mayExamine(pid uint32) bool {
+	maps, err := os.Open(fmt.Sprintf("%s/%d/maps", s.procFS, pid))
 	if err != nil {
 		return false
 	}

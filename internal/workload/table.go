@@ -161,6 +161,9 @@ func NewTable(config Config, kern *kernel.Kernel, logger *zap.Logger) (*Table, e
 	return t, nil
 }
 
+// ProcFS is the proc file system that the processes of the host are in.
+func (t *Table) ProcFS() string { return t.config.ProcFS }
+
 // Lookup tells what process an event belongs to. It never returns nil: of a process that has gone before anybody looked
 // at it, the hint is what is known.
 func (t *Table) Lookup(key Key, hint Hint) *Workload {
