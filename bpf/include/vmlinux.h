@@ -222,9 +222,24 @@ struct sock_common {
 	};
 };
 
+struct sk_buff {
+	char cb[48];
+};
+
+struct sk_buff_head {
+	struct sk_buff *prev;
+};
+
+/* What TCP keeps in sk_buff.cb (include/net/tcp.h). tcp_flags has 16 bits since 6.15, those of before are the first. */
+struct tcp_skb_cb {
+	__u32 end_seq;
+	__u8 tcp_flags;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
+	struct sk_buff_head sk_receive_queue;
 	atomic_t sk_drops;
 	int sk_rcvbuf;
 	int sk_sndbuf;
