@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/zap"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
@@ -95,9 +96,9 @@ type Probe struct {
 	collection  *ebpf.Collection
 	reader      *ring.Reader
 	attachments []*kernel.Attachment
-	secure      *secure // nil: nothing is followed that is encrypted
-	goClients   *goClients
+	inspector   *inspector
 	runtimes    *runtimes
+	secure      *secure // nil: nothing is followed that is encrypted
 	traces      *signal.Handoff[ptrace.Traces]
 	metrics     *signal.Handoff[pmetric.Metrics]
 	stop        chan context.Context // the one of Shutdown
@@ -284,40 +285,45 @@ func (p *Probe) attach() error {
 		}
 		p.attachments = append(p.attachments, attachment)
 	}
-	goClients := newGoClients(p.procFS, p.collection.Programs[goClientProgram], p.logger)
-	runtimes, err := newRuntimes(p.procFS, p.collection.Maps["go_processes"], goClients, p.logger)
-	p.loaded.Lock()
-	p.goClients, p.runtimes = goClients, runtimes
-	p.loaded.Unlock()
+	return p.inspect()
+}
+
+// inspect begins to look into processes, for what the kernel side cannot know by itself.
+func (p *Probe) inspect() error {
+	inspector := newInspector(p.procFS, p.logger)
+	runtimes, err := newRuntimes(inspector.ask, p.collection.Maps["go_processes"], p.logger)
 	if err != nil {
 		return fmt.Errorf("look for programs of Go: %w", err)
 	}
-	if p.config.TLS == (TLSConfig{}) {
-		return nil
+	config := tls.Config{
+		ProcFS: p.procFS, WithoutOpenSSL: !p.config.TLS.OpenSSL, WithoutGo: !p.config.TLS.Go,
+		GoFunctions: []string{goRoundTrip}, Functions: goClients(p.collection.Programs[goClientProgram]),
 	}
-	secure, err := newSecure(
-		p.config.TLS, p.procFS, p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram], p.logger)
-	if err != nil {
-		return fmt.Errorf("attach the HTTP probe to TLS: %w", err)
+	var secure *secure
+	if p.config.TLS != (TLSConfig{}) {
+		if secure, err = newSecure(inspector.ask); err != nil {
+			return fmt.Errorf("attach the HTTP probe to TLS: %w", err)
+		}
+		attachment, err := secure.allow(p.haveTLS)
+		if err != nil {
+			p.logger.Warn("Cannot observe TLS on this host: only HTTP without it is observed", zap.Error(err))
+		} else {
+			p.attachments = append(p.attachments, attachment)
+			config.TLS = secure.uprobes(p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram])
+		}
 	}
+	inspector.start(tls.NewFinder(config, p.logger), runtimes, config.TLS != nil)
 	p.loaded.Lock()
-	p.secure = secure
-	p.loaded.Unlock()
-	attachment, err := secure.start(p.haveTLS)
-	if err != nil {
-		p.logger.Warn("Cannot observe TLS on this host: only HTTP without it is observed", zap.Error(err))
-		return nil
-	}
-	p.attachments = append(p.attachments, attachment)
+	defer p.loaded.Unlock()
+	p.inspector, p.runtimes, p.secure = inspector, runtimes, secure
 	return nil
 }
 
 func (p *Probe) release() error {
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
-	errs := []error{p.secure.close(), p.goClients.close()}
-	p.runtimes.close()
-	p.secure, p.goClients, p.runtimes = nil, nil, nil
+	errs := []error{p.inspector.close()}
+	p.inspector, p.secure, p.runtimes = nil, nil, nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -534,14 +540,13 @@ func (p *Probe) Stats() kernel.Stats {
 	if p.collection == nil {
 		return stats
 	}
+	inspected := p.inspector.stats()
+	stats.Events = append(stats.Events, inspected.Events...)
+	stats.Losses = append(stats.Losses, inspected.Losses...)
 	stats.Losses = append(stats.Losses, kernel.LossCount{
-		Probe: ProbeName, Reason: "runtime_lookup_skipped", Count: p.runtimes.skippedCount(),
+		Probe: ProbeName, Reason: "tls_unobserved", Count: p.secure.unobservedCount(),
 	})
-	for _, further := range []kernel.Stats{p.secure.stats(), p.goClients.stats()} {
-		stats.Events = append(stats.Events, further.Events...)
-		stats.Losses = append(stats.Losses, further.Losses...)
-		stats.Maps = append(stats.Maps, further.Maps...)
-	}
+	stats.Maps = append(stats.Maps, inspected.Maps...)
 	used, capacity := p.reader.Usage()
 	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
 	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)
