@@ -60,6 +60,7 @@ type inspector struct {
 	toldDenied sync.Once
 	executed   allowance
 
+	unwatch func()        // to be told of no more executions
 	scanned chan struct{} // closed when all that ran at the start was looked into
 	stop    chan struct{}
 	done    sync.WaitGroup
@@ -72,9 +73,13 @@ func newInspector(procFS string, logger *zap.Logger) *inspector {
 	}
 }
 
-// start begins to look into processes. Where finder attaches to TLS, those that run are looked into at once.
-func (i *inspector) start(finder *tls.Finder, runtimes *runtimes, attachesToTLS bool) {
-	i.finder, i.runtimes = finder, runtimes
+// start begins to look into processes. Where finder attaches to TLS, those that run are looked into at once, and others
+// when table sees them execute a program.
+func (i *inspector) start(finder *tls.Finder, runtimes *runtimes, table *workload.Table, attachesToTLS bool) {
+	i.finder, i.runtimes, i.unwatch = finder, runtimes, func() {}
+	if attachesToTLS {
+		i.unwatch = table.OnExec(i.execute)
+	}
 	i.done.Go(func() { i.run(attachesToTLS) })
 }
 
@@ -228,17 +233,15 @@ func (i *inspector) close() error {
 	if i == nil {
 		return nil
 	}
+	i.unwatch()
 	close(i.stop)
-	if i.finder == nil {
-		return nil
-	}
 	err := i.finder.Close() // ends what is looked into at the moment
 	i.done.Wait()
 	return err
 }
 
 func (i *inspector) stats() kernel.Stats {
-	if i == nil || i.finder == nil {
+	if i == nil {
 		return kernel.Stats{}
 	}
 	stats := i.finder.Stats(ProbeName)

@@ -312,7 +312,7 @@ func (p *Probe) inspect() error {
 			config.TLS = secure.uprobes(p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram])
 		}
 	}
-	inspector.start(tls.NewFinder(config, p.logger), runtimes, config.TLS != nil)
+	inspector.start(tls.NewFinder(config, p.logger), runtimes, p.owners.table, config.TLS != nil)
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
 	p.inspector, p.runtimes, p.secure = inspector, runtimes, secure

@@ -389,7 +389,13 @@ func serveGo(t *testing.T, address ...string) (*program, int) {
 // fetchGo lets a client follow a plan and gives its records, by path.
 func fetchGo(t *testing.T, p plan) map[string]record {
 	t.Helper()
-	client := start(t, []string{programVariable + "=fetch"}, executable(t))
+	return fetch(t, executable(t), p)
+}
+
+// fetch lets a copy of this program follow a plan.
+func fetch(t *testing.T, path string, p plan) map[string]record {
+	t.Helper()
+	client := start(t, []string{programVariable + "=fetch"}, path)
 	require.NoError(t, json.NewEncoder(client.input).Encode(p))
 	told := client.records(t, len(p.Requests))
 	client.finish(t)

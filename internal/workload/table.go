@@ -95,6 +95,9 @@ type Table struct {
 	exits        []exit    // processes that have ended, in the order in which they are forgotten
 	trustedSince time.Time // an exec event may have been lost before
 
+	watching sync.RWMutex // guards what follows
+	watchers []*func(Key)
+
 	following atomic.Bool // exec events tell when a reading is outdated
 	reads     chan Key    // processes that are to be read while they live
 	closing   chan struct{}
