@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -254,17 +252,9 @@ func (p *Probe) load() error {
 	for _, name := range []string{openSSLProgram, goProgram, goClientProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
-	if err := ring.Configure(spec, p.config.Ring); err != nil {
-		return fmt.Errorf("configure the HTTP probe's ring: %w", err)
-	}
-	collection, err := p.kernel.Load(spec)
+	collection, reader, err := ring.Load(p.kernel, spec, p.config.Ring)
 	if err != nil {
 		return fmt.Errorf("load the HTTP probe (it needs the tracepoints sock_recv_length, Linux 6.3, and tcp_sendmsg_locked, Linux 6.16): %w", err)
-	}
-	reader, err := ring.NewReader(collection.Maps["events"], p.config.Ring)
-	if err != nil {
-		collection.Close()
-		return fmt.Errorf("read the HTTP probe's ring: %w", err)
 	}
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
@@ -274,12 +264,7 @@ func (p *Probe) load() error {
 
 func (p *Probe) attach() error {
 	for _, h := range hooks() {
-		attachment, err := kernel.Climb("http."+h.tracepoint, kernel.Rung{
-			Name: "tp_btf",
-			Attach: func() (io.Closer, error) {
-				return link.AttachTracing(link.TracingOptions{Program: p.collection.Programs[h.program]})
-			},
-		})
+		attachment, err := kernel.AttachTracing("http."+h.tracepoint, p.collection.Programs[h.program])
 		if err != nil {
 			return fmt.Errorf("attach the HTTP probe: %w", err)
 		}
@@ -540,24 +525,15 @@ func (p *Probe) Stats() kernel.Stats {
 	if p.collection == nil {
 		return stats
 	}
-	inspected := p.inspector.stats()
-	stats.Events = append(stats.Events, inspected.Events...)
-	stats.Losses = append(stats.Losses, inspected.Losses...)
+	stats.Add(p.inspector.stats())
 	stats.Losses = append(stats.Losses, kernel.LossCount{
 		Probe: ProbeName, Reason: "tls_unobserved", Count: p.secure.unobservedCount(),
 	})
-	stats.Maps = append(stats.Maps, inspected.Maps...)
-	used, capacity := p.reader.Usage()
-	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
-	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)
-	losses, err := kernel.ReadLosses(ProbeName, p.collection.Maps["losses"], lossReasons[:])
+	loaded, err := ring.Stats(ProbeName, p.collection, p.reader, lossReasons[:])
 	if err != nil {
 		p.logger.Error("Read what the HTTP probe lost", zap.Error(err))
 	}
-	stats.Losses = append(stats.Losses, losses...)
-	if lost := p.reader.Lost(); lost > 0 {
-		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "unreadable_event", Count: lost})
-	}
+	stats.Add(loaded)
 	return stats
 }
 
