@@ -46,8 +46,8 @@ const (
 	toBeInTime                               // it executes a program: its first request is seen if that is known to encrypt
 )
 
-// inspector looks into processes, on a goroutine of its own and one after the other: it opens their files, which runtimes and
-// secure have no time for.
+// inspector looks into processes one after the other, on a goroutine of its own: it opens their files, for which runtimes
+// and secure have no time.
 type inspector struct {
 	procFS   string
 	finder   *tls.Finder
@@ -172,7 +172,7 @@ func (i *inspector) inspectRunning() {
 
 func (i *inspector) inspect(next inspection) {
 	pid := next.process.PID
-	if pid == uint32(os.Getpid()) && next.why != toFindProgram {
+	if pid == uint32(os.Getpid()) {
 		return
 	}
 	var err error
