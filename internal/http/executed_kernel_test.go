@@ -29,10 +29,10 @@ func TestRequestsOfProgramsThatHaveJustStarted(t *testing.T) {
 		return path
 	}
 	requests := 0
-	seen := func(program string) bool {
+	seen := func(program string, pause time.Duration) bool {
 		requests++
 		path := fmt.Sprintf("/first/%d", requests)
-		fetch(t, program, plan{AtOnce: 1, Insecure: true, Requests: []planned{{Method: "GET", URL: securely(port, path)}}})
+		fetch(t, program, pause, plan{AtOnce: 1, Insecure: true, Requests: []planned{{Method: "GET", URL: securely(port, path)}}})
 		require.Len(t, o.wait(1, ptrace.SpanKindServer, port, path), 1)
 		for since := time.Now(); time.Since(since) < 200*time.Millisecond; time.Sleep(time.Millisecond) {
 			if len(o.find(ptrace.SpanKindClient, port, path)) == 1 {
@@ -41,9 +41,9 @@ func TestRequestsOfProgramsThatHaveJustStarted(t *testing.T) {
 		}
 		return false
 	}
-	missed := func(count int, program func(number int) string) (missed int) {
+	missed := func(count int, pause time.Duration, program func(number int) string) (missed int) {
 		for number := range count {
-			if path := program(number); !seen(path) {
+			if path := program(number); !seen(path, pause) {
 				missed++
 			}
 		}
@@ -51,10 +51,12 @@ func TestRequestsOfProgramsThatHaveJustStarted(t *testing.T) {
 	}
 
 	known := fresh("known")
-	require.True(t, sooner(func(int) bool { return seen(known) }))
-	assert.Zero(t, missed(20, func(int) string { return known }), "of a program that is known")
-	first := missed(10, func(number int) string { return fresh(fmt.Sprint(number)) })
-	t.Logf("of 10 programs that were never seen, the first requests of %d were missed", first)
+	require.True(t, sooner(func(int) bool { return seen(known, 0) }))
+	assert.Zero(t, missed(20, 0, func(int) string { return known }), "of a program that is known")
+	later := missed(10, 250*time.Millisecond, func(number int) string { return fresh(fmt.Sprint("later", number)) })
+	assert.Zero(t, later, "of programs that were never seen, and have something to do before")
+	first := missed(10, 0, func(number int) string { return fresh(fmt.Sprint("first", number)) })
+	t.Logf("of 10 programs that were never seen, %d made their first request too soon to be seen", first)
 }
 
 // A program need not be seen to speak TLS.

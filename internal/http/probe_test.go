@@ -389,13 +389,14 @@ func serveGo(t *testing.T, address ...string) (*program, int) {
 // fetchGo lets a client follow a plan and gives its records, by path.
 func fetchGo(t *testing.T, p plan) map[string]record {
 	t.Helper()
-	return fetch(t, executable(t), p)
+	return fetch(t, executable(t), 0, p)
 }
 
-// fetch lets a copy of this program follow a plan.
-func fetch(t *testing.T, path string, p plan) map[string]record {
+// fetch lets a copy of this program follow a plan, a while after it has begun.
+func fetch(t *testing.T, path string, pause time.Duration, p plan) map[string]record {
 	t.Helper()
 	client := start(t, []string{programVariable + "=fetch"}, path)
+	time.Sleep(pause)
 	require.NoError(t, json.NewEncoder(client.input).Encode(p))
 	told := client.records(t, len(p.Requests))
 	client.finish(t)
