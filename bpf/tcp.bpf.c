@@ -279,15 +279,13 @@ static __always_inline __u64 payload_sent(struct tcp_sock *tcp, struct connectio
 	return (__s32)excess > 0 && excess <= sent ? sent - excess : sent;
 }
 
-static __always_inline void count(struct tcp_sock *tcp, struct connection *connection, struct counters *total)
+static __always_inline void count(struct tcp_sock *tcp, struct connection *connection, bool locked,
+				  struct counters *total)
 {
 	__u32 retransmits = tcp->total_retrans;
 
 	total->sent_bytes = payload_sent(tcp, connection);
-	/* A FIN takes a sequence number, and bytes_received counts it. */
-	total->received_bytes = tcp->bytes_received;
-	if (total->received_bytes && tcp_fin_received(tcp))
-		total->received_bytes--;
+	total->received_bytes = tcp_payload_received(tcp, locked);
 	total->sent_segments = tcp->segs_out;
 	total->received_segments = tcp->segs_in;
 	if (retransmits >= connection->handshake_retransmits)
@@ -433,7 +431,7 @@ static __always_inline void fill(struct flow *flow, struct tcp_sock *tcp, struct
 				 __u8 state, __u64 now_ns)
 {
 	__builtin_memset(flow, 0, sizeof(*flow));
-	count(tcp, connection, &flow->total);
+	count(tcp, connection, kind != FLOW_SNAPSHOT, &flow->total);
 	claim(connection, &flow->total, &flow->delta);
 	describe(flow, tcp, connection, kind, state, now_ns);
 }
@@ -736,7 +734,7 @@ static __always_inline void seed(struct tcp_sock *tcp, struct task_struct *task)
 	connection->reported_ns = now_ns;
 	if (state != TCP_SYN_SENT && state != TCP_SYN_RECV)
 		find_sequences(tcp, connection);
-	count(tcp, connection, &connection->reported);
+	count(tcp, connection, false, &connection->reported);
 }
 
 /* Walks every open file of every process, once at start. */

@@ -60,6 +60,36 @@ static __always_inline __u32 tcp_sequence_read(struct tcp_sock *tcp)
 	return copied - (tcp_fin_received(tcp) && copied == tcp->rcv_nxt);
 }
 
+#define TCPHDR_FIN 0x01 /* include/net/tcp.h */
+
+/*
+ * The payload in order that has arrived. The kernel counts a segment, then queues it, and only then marks that it had a
+ * FIN, which is counted too (tcp_data_queue()). So whoever has not locked the socket leaves the last byte out until the
+ * process has read it, or the queue shows that it is none: what is left out is told the next time.
+ */
+static __always_inline __u64 tcp_payload_received(struct tcp_sock *tcp, bool locked)
+{
+	struct sock *sk = &tcp->inet_conn.icsk_inet.sk;
+	/* What is told of the byte is read after the count, so that it tells of this byte or of a later one. */
+	__u64 received = *(volatile __u64 *)&tcp->bytes_received;
+	__u32 next = *(volatile __u32 *)&tcp->rcv_nxt;
+	__u32 copied = *(volatile __u32 *)&tcp->copied_seq;
+	struct sk_buff *last;
+	__u32 end = 0;
+	__u8 flags = 0;
+
+	if (!received)
+		return 0;
+	if (tcp_fin_received(tcp))
+		return received - 1;
+	if (locked || copied == next)
+		return received;
+	last = sk->sk_receive_queue.prev;
+	bpf_probe_read_kernel(&end, sizeof(end), last->cb + bpf_core_field_offset(struct tcp_skb_cb, end_seq));
+	bpf_probe_read_kernel(&flags, sizeof(flags), last->cb + bpf_core_field_offset(struct tcp_skb_cb, tcp_flags));
+	return received - (end != next || flags & TCPHDR_FIN);
+}
+
 /* The cgroup that made the socket; 0: not known. */
 static __always_inline __u64 tcp_cgroup_id(struct sock *sk)
 {

@@ -222,9 +222,30 @@ struct sock_common {
 	};
 };
 
+struct sock;
+
+/* include/linux/skbuff.h */
+struct sk_buff {
+	struct sock *sk;
+	char cb[48];
+	unsigned int len;
+};
+
+struct sk_buff_head {
+	struct sk_buff *prev;
+};
+
+/* What TCP keeps in sk_buff.cb (include/net/tcp.h). tcp_flags has 16 bits since 6.15, those of before are the first. */
+struct tcp_skb_cb {
+	__u32 seq;
+	__u32 end_seq;
+	__u8 tcp_flags;
+};
+
 struct sock {
 	struct sock_common __sk_common;
 	socket_lock_t sk_lock;
+	struct sk_buff_head sk_receive_queue;
 	atomic_t sk_drops;
 	int sk_rcvbuf;
 	int sk_sndbuf;
@@ -291,19 +312,6 @@ struct tcp_sock {
 	__u32 srtt_us;
 	__u32 total_retrans;
 	__u8 nonagle : 4;
-};
-
-/* struct tcp_skb_cb of include/net/tcp.h: what a packet of a socket's queue has in sk_buff.cb. */
-struct tcp_skb_cb {
-	__u32 seq;
-	__u16 tcp_flags;
-};
-
-/* include/linux/skbuff.h */
-struct sk_buff {
-	struct sock *sk;
-	char cb[48];
-	unsigned int len;
 };
 
 /* include/uapi/linux/bpf.h */

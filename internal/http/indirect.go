@@ -4,12 +4,8 @@ package http
 
 import (
 	"errors"
-	"fmt"
-	"io"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
-	"github.com/cilium/ebpf/link"
 	"go.uber.org/zap"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
@@ -58,7 +54,7 @@ func (i *indirect) follow() {
 			continue
 		}
 		i.tried[h.program] = true
-		attachment, err := attachTracing(i.collection, h.hook)
+		attachment, err := kernel.AttachTracing("http."+h.tracepoint, i.collection.Programs[h.program])
 		if err != nil {
 			i.logger.Warn("What programs receive by io_uring or splice is not seen", zap.Error(err))
 			continue
@@ -77,26 +73,4 @@ func (i *indirect) close() error {
 		errs = append(errs, attachment.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// hasTracepoint says whether the kernel with these types has a tracepoint that programs of BTF can be attached to.
-func hasTracepoint(types *btf.Spec, tracepoint string) bool {
-	if types == nil {
-		return true // then loading says what is wrong
-	}
-	_, err := types.AnyTypesByName("btf_trace_" + tracepoint)
-	return err == nil
-}
-
-func attachTracing(collection *ebpf.Collection, h hook) (*kernel.Attachment, error) {
-	attachment, err := kernel.Climb("http."+h.tracepoint, kernel.Rung{
-		Name: "tp_btf",
-		Attach: func() (io.Closer, error) {
-			return link.AttachTracing(link.TracingOptions{Program: collection.Programs[h.program]})
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("attach the HTTP probe: %w", err)
-	}
-	return attachment, nil
 }

@@ -47,7 +47,7 @@ func TestOwners(t *testing.T) {
 func TestSchedulers(t *testing.T) {
 	processes, err := lru.New[workload.Key, *runtimeProcess](maxRuntimes)
 	require.NoError(t, err)
-	in := &runtimes{known: processes, waiting: make(chan workload.Key, 1)}
+	in := &runtimes{known: processes, ask: func(inspection) bool { return true }}
 	key := workload.Key{PID: 1, StartBootNs: 2}
 	var s schedulers
 	assert.Equal(t, schedulingUnknown, s.find(in, key, RoleServer))

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.uber.org/zap"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
@@ -86,15 +87,16 @@ type Probe struct {
 	selector *workload.Selector
 	sinks    Sinks
 	logger   *zap.Logger
+	procFS   string       // of the host's processes
 	haveTLS  func() error // why this host does not let TLS be observed
 
 	loaded      sync.RWMutex // guards what is below against Stats
 	collection  *ebpf.Collection
 	reader      *ring.Reader
 	attachments []*kernel.Attachment
-	secure      *secure // nil: nothing is followed that is encrypted
-	goClients   *goClients
+	inspector   *inspector
 	runtimes    *runtimes
+	secure      *secure // nil: nothing is followed that is encrypted
 	traces      *signal.Handoff[ptrace.Traces]
 	metrics     *signal.Handoff[pmetric.Metrics]
 	stop        chan context.Context // the one of Shutdown
@@ -188,6 +190,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		routes:      routes,
 		aggregation: newAggregation(config.MaxSeries, config.Delta, seriesExpiry),
 		spans:       newSpans(config.Scope),
+		procFS:      workloads.ProcFS(),
 		haveTLS:     haveTLS,
 	}
 	if config.ExcludeInstrumented {
@@ -256,21 +259,13 @@ func (p *Probe) load() error {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
 	for _, h := range hooks() {
-		if h.optional && !hasTracepoint(p.kernel.BTF(), h.tracepoint) {
+		if h.optional && !p.kernel.HasTracepoint(h.tracepoint) {
 			delete(spec.Programs, h.program)
 		}
 	}
-	if err := ring.Configure(spec, p.config.Ring); err != nil {
-		return fmt.Errorf("configure the HTTP probe's ring: %w", err)
-	}
-	collection, err := p.kernel.Load(spec)
+	collection, reader, err := ring.Load(p.kernel, spec, p.config.Ring)
 	if err != nil {
 		return fmt.Errorf("load the HTTP probe (it needs the tracepoints sock_recv_length, Linux 6.3, and tcp_sendmsg_locked, Linux 6.16): %w", err)
-	}
-	reader, err := ring.NewReader(collection.Maps["events"], p.config.Ring)
-	if err != nil {
-		collection.Close()
-		return fmt.Errorf("read the HTTP probe's ring: %w", err)
 	}
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
@@ -280,10 +275,11 @@ func (p *Probe) load() error {
 
 func (p *Probe) attach() error {
 	for _, h := range hooks() {
-		if p.collection.Programs[h.program] == nil {
+		program := p.collection.Programs[h.program]
+		if program == nil {
 			continue
 		}
-		attachment, err := attachTracing(p.collection, h)
+		attachment, err := kernel.AttachTracing("http."+h.tracepoint, program)
 		if err != nil {
 			return err
 		}
@@ -291,42 +287,47 @@ func (p *Probe) attach() error {
 	}
 	p.indirect = newIndirect(p.collection, p.logger)
 	p.pairing.hidden = newPipelining(p.collection, p.logger).note
-	goClients := newGoClients(p.collection.Programs[goClientProgram], p.logger)
-	runtimes, err := newRuntimes(&goProcesses{
+	return p.inspect()
+}
+
+// inspect begins to look into processes, for what the kernel side cannot know by itself.
+func (p *Probe) inspect() error {
+	inspector := newInspector(p.procFS, p.logger)
+	runtimes, err := newRuntimes(inspector.ask, &goProcesses{
 		entries: p.collection.Maps["go_processes"], added: p.collection.Variables["go_processes_added"],
-	}, goClients, p.logger)
-	p.loaded.Lock()
-	p.goClients, p.runtimes = goClients, runtimes
-	p.loaded.Unlock()
+	}, p.logger)
 	if err != nil {
 		return fmt.Errorf("look for programs of Go: %w", err)
 	}
-	if p.config.TLS == (TLSConfig{}) {
-		return nil
+	config := tls.Config{
+		ProcFS: p.procFS, WithoutOpenSSL: !p.config.TLS.OpenSSL, WithoutGo: !p.config.TLS.Go,
+		GoFunctions: []string{goRoundTrip}, Functions: goClients(p.collection.Programs[goClientProgram]),
 	}
-	secure, err := newSecure(
-		p.config.TLS, p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram], p.logger)
-	if err != nil {
-		return fmt.Errorf("attach the HTTP probe to TLS: %w", err)
+	var secure *secure
+	if p.config.TLS != (TLSConfig{}) {
+		if secure, err = newSecure(inspector.ask); err != nil {
+			return fmt.Errorf("attach the HTTP probe to TLS: %w", err)
+		}
+		attachment, err := secure.allow(p.haveTLS)
+		if err != nil {
+			p.logger.Warn("Cannot observe TLS on this host: only HTTP without it is observed", zap.Error(err))
+		} else {
+			p.attachments = append(p.attachments, attachment)
+			config.TLS = secure.uprobes(p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram])
+		}
 	}
+	inspector.start(tls.NewFinder(config, p.logger), runtimes, p.owners.table, config.TLS != nil)
 	p.loaded.Lock()
-	p.secure = secure
-	p.loaded.Unlock()
-	attachment, err := secure.start(p.haveTLS)
-	if err != nil {
-		p.logger.Warn("Cannot observe TLS on this host: only HTTP without it is observed", zap.Error(err))
-		return nil
-	}
-	p.attachments = append(p.attachments, attachment)
+	defer p.loaded.Unlock()
+	p.inspector, p.runtimes, p.secure = inspector, runtimes, secure
 	return nil
 }
 
 func (p *Probe) release() error {
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
-	errs := []error{p.secure.close(), p.goClients.close(), p.indirect.close()}
-	p.runtimes.close()
-	p.secure, p.goClients, p.runtimes, p.indirect = nil, nil, nil, nil
+	errs := []error{p.inspector.close(), p.indirect.close()}
+	p.inspector, p.secure, p.runtimes, p.indirect = nil, nil, nil, nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -552,25 +553,15 @@ func (p *Probe) Stats() kernel.Stats {
 	if p.collection == nil {
 		return stats
 	}
+	stats.Add(p.inspector.stats())
 	stats.Losses = append(stats.Losses, kernel.LossCount{
-		Probe: ProbeName, Reason: "runtime_lookup_skipped", Count: p.runtimes.skippedCount(),
+		Probe: ProbeName, Reason: "tls_unobserved", Count: p.secure.unobservedCount(),
 	})
-	for _, further := range []kernel.Stats{p.secure.stats(), p.goClients.stats()} {
-		stats.Events = append(stats.Events, further.Events...)
-		stats.Losses = append(stats.Losses, further.Losses...)
-		stats.Maps = append(stats.Maps, further.Maps...)
-	}
-	used, capacity := p.reader.Usage()
-	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
-	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)
-	losses, err := kernel.ReadLosses(ProbeName, p.collection.Maps["losses"], lossReasons[:])
+	loaded, err := ring.Stats(ProbeName, p.collection, p.reader, lossReasons[:])
 	if err != nil {
 		p.logger.Error("Read what the HTTP probe lost", zap.Error(err))
 	}
-	stats.Losses = append(stats.Losses, losses...)
-	if lost := p.reader.Lost(); lost > 0 {
-		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "unreadable_event", Count: lost})
-	}
+	stats.Add(loaded)
 	return stats
 }
 

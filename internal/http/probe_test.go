@@ -67,7 +67,7 @@ func observe(t *testing.T, changes ...func(*Probe)) *observation {
 	kern, err := kernel.Open(kernel.Options{}, logger)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, kern.Close()) })
-	workloads, err := workload.NewTable(workload.Config{}, kern, logger)
+	workloads, err := workload.NewTable(workload.Config{ProcFS: os.Getenv(procFSVariable)}, kern, logger)
 	require.NoError(t, err)
 	require.NoError(t, workloads.Start())
 	t.Cleanup(func() { assert.NoError(t, workloads.Close()) })
@@ -389,7 +389,14 @@ func serveGo(t *testing.T, address ...string) (*program, int) {
 // fetchGo lets a client follow a plan and gives its records, by path.
 func fetchGo(t *testing.T, p plan) map[string]record {
 	t.Helper()
-	client := start(t, []string{programVariable + "=fetch"}, executable(t))
+	return fetch(t, executable(t), 0, p)
+}
+
+// fetch lets a copy of this program follow a plan, a while after it has begun.
+func fetch(t *testing.T, path string, pause time.Duration, p plan) map[string]record {
+	t.Helper()
+	client := start(t, []string{programVariable + "=fetch"}, path)
+	time.Sleep(pause)
 	require.NoError(t, json.NewEncoder(client.input).Encode(p))
 	told := client.records(t, len(p.Requests))
 	client.finish(t)

@@ -3,12 +3,12 @@
 package http
 
 import (
-	"os"
-	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls"
 )
 
 func TestGoLayoutOf(t *testing.T) {
@@ -32,19 +32,20 @@ func TestGoLayoutOf(t *testing.T) {
 	}
 }
 
-func TestReadProgram(t *testing.T) {
-	own, err := readProgram("/proc/self/exe")
-	require.NoError(t, err)
-	assert.Equal(t, schedulingGoroutines, own.by)
-
-	other, err := readProgram("/bin/sh")
-	require.NoError(t, err)
-	assert.Equal(t, schedulingThreads, other.by)
-
-	none := filepath.Join(t.TempDir(), "none")
-	require.NoError(t, os.WriteFile(none, []byte("#!/bin/sh\n"), 0o700))
-	_, err = readProgram(none)
-	assert.Error(t, err)
-	_, err = readProgram(none + "/")
-	assert.Error(t, err)
+func TestSchedulingOf(t *testing.T) {
+	for name, test := range map[string]struct {
+		program tls.Program
+		want    scheduling
+	}{
+		"not read":              {tls.Program{}, schedulingUnknown},
+		"no Go":                 {tls.Program{Known: true}, schedulingThreads},
+		"Go":                    {tls.Program{Known: true, Go: true, GoVersion: "go1.26.1", GoArch: runtime.GOARCH}, schedulingGoroutines},
+		"Go of no known kind":   {tls.Program{Known: true, Go: true}, schedulingUnknown},
+		"Go that is too new":    {tls.Program{Known: true, Go: true, GoVersion: "go1.99.1"}, schedulingUnknown},
+		"Go of another machine": {tls.Program{Known: true, Go: true, GoVersion: "go1.26.1", GoArch: "riscv64"}, schedulingUnknown},
+	} {
+		by, layout := schedulingOf(&test.program)
+		assert.Equal(t, test.want, by, name)
+		assert.Equal(t, test.want == schedulingGoroutines, layout != goLayout{}, name)
+	}
 }

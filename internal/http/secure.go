@@ -3,21 +3,14 @@
 package http
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"runtime"
-	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
 	lru "github.com/hashicorp/golang-lru/v2"
-	"go.uber.org/zap"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls/site"
@@ -33,36 +26,23 @@ const (
 )
 
 const (
-	// maxExamining bounds the processes that wait to be looked into.
-	maxExamining = 256
 	// maxExamined is how many processes are remembered to have been looked into, each for examinedFor: it may load a
 	// library later.
 	maxExamined = 4096
 	examinedFor = 2 * time.Second
-	// tlsSweepInterval is how often libraries are looked for that nobody uses any more.
-	tlsSweepInterval = time.Minute
 )
 
-// secure finds what processes encrypt with when they are seen to speak TLS, and attaches the kernel side to it.
+// secure has the kernel side attached to what processes encrypt with, when they are seen to speak TLS.
 type secure struct {
-	finder *tls.Finder
-	clock  *kernel.Clock
-	logger *zap.Logger
-
+	ask      func(inspection) bool
+	clock    *kernel.Clock
 	examined *lru.Cache[workload.Key, time.Time] // when it may be looked into again
-	waiting  chan uint32                         // pids
 	// attachedNs is when a library was attached to last, on the kernel's monotonic clock: connections that began after that
 	// were seen from their beginning.
 	attachedNs atomic.Uint64
-	toldDenied sync.Once
-	skipped    atomic.Uint64 // processes that were not looked into for want of room among those that wait
 
 	unable     bool          // this host has no uprobes for us: nothing is looked for, all TLS is only counted
 	unobserved atomic.Uint64 // connections that speak TLS meanwhile
-
-	scanned chan struct{} // closed when all that ran at the start was looked into
-	stop    chan struct{}
-	done    sync.WaitGroup
 }
 
 // haveTLS says why TLS cannot be observed on this host, nil if it can.
@@ -73,52 +53,44 @@ func haveTLS() error {
 	return kernel.HaveUprobes()
 }
 
-// newSecure makes what looks for libraries, once it is started. openSSL and golang are the kernel side's, for uprobes.
-func newSecure(config TLSConfig, openSSL, golang *ebpf.Program, logger *zap.Logger) (*secure, error) {
+// newSecure makes what waits for processes that speak TLS, and has them looked into by ask.
+func newSecure(ask func(inspection) bool) (*secure, error) {
 	examined, err := lru.New[workload.Key, time.Time](maxExamined)
 	if err != nil {
 		return nil, fmt.Errorf("remember processes that speak TLS: %w", err)
 	}
-	s := &secure{
-		clock: kernel.NewClock(), logger: logger, examined: examined,
-		waiting: make(chan uint32, maxExamining), scanned: make(chan struct{}), stop: make(chan struct{}),
-	}
-	s.finder = tls.NewFinder(
-		tls.Config{WithoutOpenSSL: !config.OpenSSL, WithoutGo: !config.Go},
-		&attachments{secure: s, uprobes: tls.Uprobes{
-			Program: func(target tls.Target, at site.Site) *ebpf.Program {
-				if siteCookie(target, at) == 0 {
-					return nil // the kernel side does without it
-				}
-				if target.GoVersion != "" {
-					return golang
-				}
-				return openSSL
-			},
-			Cookie: siteCookie,
-		}},
-		logger)
-	return s, nil
+	return &secure{ask: ask, clock: kernel.NewClock(), examined: examined}, nil
 }
 
-// start begins to look for libraries, if there is a way to attach to them: have says why not.
-func (s *secure) start(have func() error) (*kernel.Attachment, error) {
+// allow says whether there is a way to attach to libraries: have says why not.
+func (s *secure) allow(have func() error) (*kernel.Attachment, error) {
 	attachment, err := kernel.Climb("http.tls", kernel.Rung{
 		Name: "uprobe_multi",
 		Attach: func() (io.Closer, error) {
 			if err := have(); err != nil {
 				return nil, err
 			}
-			return io.NopCloser(nil), nil // the uprobes come and go with what they are attached to, until close
+			return io.NopCloser(nil), nil // the uprobes come and go with what they are attached to
 		},
 	})
-	if err != nil {
-		s.unable = true
-		close(s.scanned)
-		return nil, err
-	}
-	s.done.Go(s.run)
-	return attachment, nil
+	s.unable = err != nil
+	return attachment, err
+}
+
+// uprobes attach openSSL and golang, programs of the kernel side.
+func (s *secure) uprobes(openSSL, golang *ebpf.Program) tls.Attacher {
+	return &attachments{secure: s, uprobes: tls.Uprobes{
+		Program: func(target tls.Target, at site.Site) *ebpf.Program {
+			if siteCookie(target, at) == 0 {
+				return nil // the kernel side does without it
+			}
+			if target.GoVersion != "" {
+				return golang
+			}
+			return openSSL
+		},
+		Cookie: siteCookie,
+	}}
 }
 
 // attachments notes when the last of them was made.
@@ -150,127 +122,18 @@ func (s *secure) notice(m *message, head *messageHead, now time.Time) bool {
 		s.unobserved.Add(1)
 		return false
 	}
-	if again, known := s.examined.Get(head.processKey()); !known || now.After(again) {
-		select {
-		case s.waiting <- head.Pid:
-			s.examined.Add(head.processKey(), now.Add(examinedFor))
-		default:
-			s.skipped.Add(1)
+	process := head.processKey()
+	if again, known := s.examined.Get(process); !known || now.After(again) {
+		if s.ask(inspection{process, toFindTLS}) {
+			s.examined.Add(process, now.Add(examinedFor))
 		}
 	}
 	return m.has(bpfMessageFlagMESSAGE_BEGINNING) && m.TimeNs > s.attachedNs.Load()
 }
 
-func (s *secure) run() {
-	s.keepLibraries()
-	s.examineAll()
-	close(s.scanned)
-	sweep := time.NewTicker(tlsSweepInterval)
-	defer sweep.Stop()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case pid := <-s.waiting:
-			s.examine(pid)
-		case now := <-sweep.C:
-			detached, err := s.finder.Sweep(now)
-			if err != nil {
-				s.logger.Warn("Detach from libraries for TLS that nobody uses", zap.Error(err))
-			}
-			if detached > 0 {
-				s.examined.Purge()
-			}
-		}
-	}
-}
-
-// keepLibraries attaches to the host's own libraries, so that the first process that loads one is seen from its beginning.
-func (s *secure) keepLibraries() {
-	for _, pattern := range []string{"/lib*/libssl.so*", "/lib*/*/libssl.so*", "/usr/lib*/libssl.so*", "/usr/lib*/*/libssl.so*"} {
-		paths, err := filepath.Glob(pattern)
-		if err != nil {
-			s.logger.Warn("Look for libraries for TLS", zap.Error(err))
-			continue
-		}
-		for _, path := range paths {
-			if _, err := s.finder.Keep(path); err != nil && !errors.Is(err, tls.ErrClosed) {
-				s.logger.Debug("Look into a library for TLS", zap.String("path", path), zap.Error(err))
-			}
-		}
-	}
-}
-
-// examineAll looks into the processes that run already.
-func (s *secure) examineAll() {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		s.logger.Warn("Look for processes that speak TLS", zap.Error(err))
-	}
-	for _, entry := range entries {
-		pid, err := strconv.ParseUint(entry.Name(), 10, 32)
-		if err != nil {
-			continue
-		}
-		select {
-		case <-s.stop:
-			return
-		default:
-			if mayExamine(uint32(pid)) {
-				s.examine(uint32(pid))
-			}
-		}
-	}
-}
-
-// mayExamine says whether a process can be looked into. One that cannot is counted when it is seen to speak TLS.
-func mayExamine(pid uint32) bool {
-	maps, err := os.Open(fmt.Sprintf("/proc/%d/maps", pid))
-	if err != nil {
-		return false
-	}
-	defer maps.Close()
-	var first [1]byte
-	_, err = maps.Read(first[:])
-	return err == nil // a thread of the kernel has none
-}
-
-func (s *secure) examine(pid uint32) {
-	if pid == uint32(os.Getpid()) {
-		return
-	}
-	_, err := s.finder.Examine(pid, time.Now())
-	if errors.Is(err, fs.ErrPermission) {
-		s.toldDenied.Do(func() {
-			s.logger.Info("what a process encrypts with cannot be read (CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH would allow it, "+
-				"and CAP_CHECKPOINT_RESTORE where the file was deleted): the TLS of such processes is not seen; "+
-				"the loss tls_file_denied counts them", zap.Uint32("pid", pid), zap.Error(err))
-		})
-	}
-	if err != nil && !errors.Is(err, tls.ErrClosed) && !errors.Is(err, fs.ErrNotExist) {
-		s.logger.Debug("Look for what a process encrypts with", zap.Uint32("pid", pid), zap.Error(err))
-	}
-}
-
-// close detaches from everything. Nothing is noticed after it.
-func (s *secure) close() error {
+func (s *secure) unobservedCount() uint64 {
 	if s == nil {
-		return nil
+		return 0
 	}
-	close(s.stop)
-	err := s.finder.Close() // ends what is looked into at the moment
-	s.done.Wait()
-	return err
-}
-
-func (s *secure) stats() kernel.Stats {
-	if s == nil {
-		return kernel.Stats{}
-	}
-	stats := s.finder.Stats(ProbeName)
-	stats.Losses = append(stats.Losses,
-		kernel.LossCount{Probe: ProbeName, Reason: "tls_process_skipped", Count: s.skipped.Load()},
-		kernel.LossCount{Probe: ProbeName, Reason: "tls_unobserved", Count: s.unobserved.Load()},
-	)
-	return stats
+	return s.unobserved.Load()
 }

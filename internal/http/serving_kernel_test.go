@@ -177,8 +177,8 @@ func (o *observation) warmUpGo(relay *program, port, target int) (requests int) 
 	o.warmUp(relay, port, target, schedulingGoroutines)
 	fetchGo(o.t, relays(1, 1, port, target, 1, 0))
 	require.Eventually(o.t, func() bool {
-		for _, usage := range o.goClients.stats().Maps {
-			if usage.Map == "go_client_processes" && usage.Entries > 0 {
+		for _, event := range o.inspector.stats().Events {
+			if event.Kind == "go_client_attached" && event.Count > 0 {
 				return true
 			}
 		}

@@ -38,9 +38,9 @@ func securely(port int, path string) string { return fmt.Sprintf("https://127.0.
 // attached waits until the probe has attached to what programs encrypt with: those that run, and the libraries of the host.
 func (o *observation) attached(programs ...*program) {
 	o.t.Helper()
-	<-o.secure.scanned
+	<-o.inspector.scanned
 	for _, p := range programs {
-		observed, err := o.secure.finder.Examine(uint32(p.Process.Pid), time.Now())
+		observed, err := o.inspector.finder.Examine(uint32(p.Process.Pid), time.Now())
 		require.NoError(o.t, err, p.name)
 		require.True(o.t, observed, p.name)
 	}

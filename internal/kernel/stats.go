@@ -44,3 +44,11 @@ type ProgramStats struct {
 	// interrupt came between (bpf_prog_info recursion_misses, since 5.12).
 	Misses uint64
 }
+
+// Add takes in what another part of a probe says.
+func (s *Stats) Add(more Stats) {
+	s.Events = append(s.Events, more.Events...)
+	s.Losses = append(s.Losses, more.Losses...)
+	s.Maps = append(s.Maps, more.Maps...)
+	s.Programs = append(s.Programs, more.Programs...)
+}

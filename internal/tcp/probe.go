@@ -189,18 +189,10 @@ func (p *Probe) load() error {
 	if err := spec.Variables["self_pid"].Set(uint32(os.Getpid())); err != nil {
 		return fmt.Errorf("set self_pid of the TCP probe: %w", err)
 	}
-	if err := ring.Configure(spec, p.config.Ring); err != nil {
-		return fmt.Errorf("configure the TCP probe's ring: %w", err)
-	}
 	p.dropAbsent(spec)
-	collection, err := p.kernel.Load(spec)
+	collection, reader, err := ring.Load(p.kernel, spec, p.config.Ring)
 	if err != nil {
 		return fmt.Errorf("load the TCP probe: %w", err)
-	}
-	reader, err := ring.NewReader(collection.Maps["events"], p.config.Ring)
-	if err != nil {
-		collection.Close()
-		return fmt.Errorf("read the TCP probe's ring: %w", err)
 	}
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
@@ -211,15 +203,8 @@ func (p *Probe) load() error {
 // dropAbsent leaves out the optional programs whose tracepoint this kernel does not have: one that cannot be loaded
 // would keep all from being loaded.
 func (p *Probe) dropAbsent(spec *ebpf.CollectionSpec) {
-	types := p.kernel.BTF()
-	if types == nil {
-		return // nothing of the probe can be loaded, and Load says why
-	}
 	for _, h := range p.hooks {
-		if h.without == "" {
-			continue
-		}
-		if _, err := types.AnyTypeByName("btf_trace_" + h.tracepoint); err != nil {
+		if h.without != "" && !p.kernel.HasTracepoint(h.tracepoint) {
 			delete(spec.Programs, h.program)
 		}
 	}
@@ -227,12 +212,11 @@ func (p *Probe) dropAbsent(spec *ebpf.CollectionSpec) {
 
 func (p *Probe) attach() error {
 	for _, h := range p.hooks {
-		attachment, err := kernel.Climb("tcp."+h.tracepoint, kernel.Rung{
-			Name: "tp_btf",
-			Attach: func() (io.Closer, error) {
-				return p.attachHook(h)
-			},
-		})
+		programs := []*ebpf.Program{p.collection.Programs[h.program]}
+		if h.again != "" {
+			programs = append(programs, p.collection.Programs[h.again])
+		}
+		attachment, err := kernel.AttachTracing("tcp."+h.tracepoint, programs...)
 		if err != nil {
 			if h.without == "" {
 				return fmt.Errorf("attach the TCP probe: %w", err)
@@ -260,37 +244,6 @@ func (p *Probe) attachWalk(program string) (*link.Iter, error) {
 		return nil, fmt.Errorf("attach the TCP probe's iterator %s: %w", program, err)
 	}
 	return walk, nil
-}
-
-// attachHook attaches the programs of a hook.
-func (p *Probe) attachHook(h hook) (io.Closer, error) {
-	var attached links
-	for _, name := range []string{h.program, h.again} {
-		if name == "" {
-			continue
-		}
-		program := p.collection.Programs[name]
-		if program == nil {
-			return nil, errors.Join(fmt.Errorf("the kernel has no tracepoint %s", h.tracepoint), attached.Close())
-		}
-		one, err := link.AttachTracing(link.TracingOptions{Program: program})
-		if err != nil {
-			return nil, errors.Join(err, attached.Close())
-		}
-		attached = append(attached, one)
-	}
-	return attached, nil
-}
-
-// links are closed together.
-type links []link.Link
-
-func (l links) Close() error {
-	var errs []error
-	for _, one := range l {
-		errs = append(errs, one.Close())
-	}
-	return errors.Join(errs...)
 }
 
 // seed takes in the sockets that stood before: their owners come from the open files of all processes.
@@ -624,20 +577,14 @@ func (p *Probe) Stats() kernel.Stats {
 	if p.collection == nil {
 		return stats
 	}
-	used, capacity := p.reader.Usage()
-	stats.Maps = append(stats.Maps, kernel.MapUsage{Probe: ProbeName, Map: "events", Entries: used, Capacity: capacity})
-	stats.Programs = kernel.ProgramStatistics(ProbeName, p.collection)
-	stats.Losses = append(stats.Losses, kernel.LossCount{
-		Probe: ProbeName, Reason: "program_busy", Count: missed(stats.Programs),
-	})
-	losses, err := kernel.ReadLosses(ProbeName, p.collection.Maps["losses"], lossReasons[:])
+	loaded, err := ring.Stats(ProbeName, p.collection, p.reader, lossReasons[:])
 	if err != nil {
 		p.logger.Error("Read what the TCP probe lost", zap.Error(err))
 	}
-	stats.Losses = append(stats.Losses, losses...)
-	if lost := p.reader.Lost(); lost > 0 {
-		stats.Losses = append(stats.Losses, kernel.LossCount{Probe: ProbeName, Reason: "unreadable_event", Count: lost})
-	}
+	stats.Add(loaded)
+	stats.Losses = append(stats.Losses, kernel.LossCount{
+		Probe: ProbeName, Reason: "program_busy", Count: missed(stats.Programs),
+	})
 	return stats
 }
 

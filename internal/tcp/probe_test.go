@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -25,6 +26,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.uber.org/zap/zaptest"
+	"golang.org/x/sys/unix"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel/kerneltest"
@@ -373,6 +375,66 @@ func TestDeltasAcrossSnapshotsAddUpToTheByte(t *testing.T) {
 	for _, loss := range o.Stats().Losses {
 		assert.Zero(t, loss.Count, loss.Reason)
 	}
+}
+
+// The kernel counts a FIN among the received bytes a moment before it says that there was one: no snapshot between the two
+// may report a byte more than there is.
+func TestSnapshotsCountNoFIN(t *testing.T) {
+	o := observe(t, nil)
+	server, client := newPuppet(t), newPuppet(t)
+	const count, up, down = 6000, 700, 1300
+	listening := do(t, server, puppet.Command{Op: "listen", Network: "tcp4", Address: "127.0.0.1:0"})
+	do(t, server, puppet.Command{Op: "serve", ID: listening.ID, Bytes: down})
+	address := fmt.Sprintf("127.0.0.1:%d", listening.Port)
+	stormed, walking := make(chan struct{}), make(chan error)
+	go func() {
+		var err error
+		for more := true; more && err == nil; { // one snapshot after the other
+			select {
+			case <-stormed:
+				more = false
+			default:
+				err = walk(o.snapshot)
+			}
+		}
+		walking <- err
+	}()
+	do(t, client, puppet.Command{Op: "storm", Network: "tcp4", Address: address, Count: count, Bytes: up})
+	close(stormed)
+	require.NoError(t, <-walking)
+	o.finishObserving()
+
+	snapshots := 0
+	for role, most := range map[string]int64{"client": down, "server": up} {
+		reported := map[any]int64{}
+		for _, record := range o.find(map[string]any{attrRole: role, attrServerPort: int64(listening.Port)}) {
+			if id := record[attrFlowID]; id != nil { // none: it was still being made
+				reported[id] += record[attrReceivedBytesDelta].(int64)
+			}
+			if record[attrFlowReport] == "snapshot" {
+				snapshots++
+			}
+			assert.LessOrEqual(t, record[attrReceivedBytes], most, "%s: %v", role, record[attrFlowReport])
+		}
+		for id, bytes := range reported {
+			assert.Equal(t, most, bytes, "%s: all reports of connection %v", role, id)
+		}
+		assert.Len(t, reported, count, role)
+	}
+	t.Logf("%d snapshots of connections", snapshots)
+}
+
+// walk lets the kernel go through all connections once, as far as there is room for what it tells of them.
+func walk(over *link.Iter) error {
+	through, err := over.Open()
+	if err != nil {
+		return err
+	}
+	defer through.Close()
+	if _, err = io.Copy(io.Discard, through); errors.Is(err, unix.EAGAIN) {
+		return nil
+	}
+	return err
 }
 
 func TestFailedConnects(t *testing.T) {

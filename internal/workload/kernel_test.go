@@ -713,3 +713,39 @@ func bufferLogger(buffer *bytes.Buffer) *zap.Logger {
 	encoder := zapcore.NewConsoleEncoder(zap.NewDevelopmentEncoderConfig())
 	return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(buffer), zap.InfoLevel))
 }
+
+func TestExecutionsAreTold(t *testing.T) {
+	table := startTable(t, Config{})
+	first, second := make(chan Key, 1000), make(chan Key, 1000)
+	stopFirst := table.OnExec(func(key Key) { first <- key })
+	stopSecond := table.OnExec(func(key Key) { second <- key })
+	defer stopSecond()
+	told := func(told chan Key, pid int) bool {
+		for {
+			select {
+			case key := <-told:
+				if int(key.PID) == pid {
+					assert.NotZero(t, key.StartBootNs)
+					return true
+				}
+			case <-time.After(5 * time.Second):
+				return false
+			}
+		}
+	}
+	run := func() int {
+		command := exec.Command("/bin/true")
+		require.NoError(t, command.Run())
+		return command.Process.Pid
+	}
+	pid := run()
+	assert.True(t, told(first, pid))
+	assert.True(t, told(second, pid))
+
+	stopFirst()
+	for len(first) > 0 {
+		<-first
+	}
+	assert.True(t, told(second, run()))
+	assert.Empty(t, first)
+}

@@ -367,6 +367,7 @@ func (t *Table) handleExec(id processID, event event, bucket *limiter) {
 	t.mutex.Unlock()
 
 	if bucket.take(t.now()) {
+		t.tellWatchers(event.process)
 		select {
 		case t.reads <- event.process:
 			return
@@ -374,6 +375,29 @@ func (t *Table) handleExec(id processID, event event, bucket *limiter) {
 		}
 	}
 	t.counts.deferred.Add(1)
+}
+
+// OnExec has handle called with processes at the moment that they execute a program, until the function that it returns is
+// called. handle must not wait for anything. It is not called where the kernel gives no events, nor for more processes than
+// ReadsPerSecond and ReadBurst allow.
+func (t *Table) OnExec(handle func(Key)) (stop func()) {
+	watcher := &handle
+	t.watching.Lock()
+	defer t.watching.Unlock()
+	t.watchers = append(t.watchers, watcher)
+	return func() {
+		t.watching.Lock()
+		defer t.watching.Unlock()
+		t.watchers = slices.DeleteFunc(t.watchers, func(one *func(Key)) bool { return one == watcher })
+	}
+}
+
+func (t *Table) tellWatchers(process Key) {
+	t.watching.RLock()
+	defer t.watching.RUnlock()
+	for _, handle := range t.watchers {
+		(*handle)(process)
+	}
 }
 
 // readExecuted reads processes at the moment that they execute a program: many do not live until their connections are

@@ -95,6 +95,9 @@ type Table struct {
 	exits        []exit    // processes that have ended, in the order in which they are forgotten
 	trustedSince time.Time // an exec event may have been lost before
 
+	watching sync.RWMutex // guards what follows
+	watchers []*func(Key)
+
 	following atomic.Bool // exec events tell when a reading is outdated
 	reads     chan Key    // processes that are to be read while they live
 	closing   chan struct{}
@@ -160,6 +163,9 @@ func NewTable(config Config, kern *kernel.Kernel, logger *zap.Logger) (*Table, e
 	}
 	return t, nil
 }
+
+// ProcFS is the proc file system that the processes of the host are in.
+func (t *Table) ProcFS() string { return t.config.ProcFS }
 
 // Lookup tells what process an event belongs to. It never returns nil: of a process that has gone before anybody looked
 // at it, the hint is what is known.

@@ -75,9 +75,10 @@ func TestUprobes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			counter := newCounter(t)
-			finder := NewFinder(test.config, &Uprobes{
+			test.config.TLS = &Uprobes{
 				Program: func(_ Target, place site.Site) *ebpf.Program { return counter.programs[place.Event] },
-			}, nil)
+			}
+			finder := NewFinder(test.config, nil)
 			defer func() { require.NoError(t, finder.Close()) }()
 
 			// The server waits with its first answer until both processes have been examined.

@@ -46,8 +46,10 @@ type Config struct {
 	ProcFS string
 	// WithoutOpenSSL and WithoutGo leave one kind of program alone.
 	WithoutOpenSSL, WithoutGo bool
-	// GoFunctions are further functions to attach to in programs of Go.
+	// GoFunctions are what Functions is attached to in programs of Go.
 	GoFunctions []string
+	// TLS and Functions attach to what encrypts and to GoFunctions; nil: nothing is attached there.
+	TLS, Functions Attacher
 	// AllowCost is the most that a site may cost. Default site.EmulatedReturn.
 	AllowCost site.Cost
 	// MaxFiles bounds the files that are remembered, with those that have nothing to observe. Default 4096.
@@ -93,42 +95,22 @@ const (
 
 // Finder knows the files that processes encrypt with. Its methods are safe for concurrent use.
 type Finder struct {
-	config   Config
-	attacher Attacher
-	logger   *zap.Logger
-	counts   counts
+	config Config
+	logger *zap.Logger
+	counts counts
 
 	mutex     sync.Mutex // guards what follows
 	files     map[identity]*file
 	processes map[uint32]*process
-	attached  int
 	closed    bool
 }
 
 // counts are totals since the Finder was made.
 type counts struct {
-	examined, inspected                     atomic.Uint64 // processes, files
-	gone, denied, unreadable, truncated     atomic.Uint64
-	tooLarge, tooCostly, refused, filesFull atomic.Uint64
-}
-
-// identity of a file. Uprobes belong to the inode below an overlay file system; containers of one image have each an overlay
-// of their own, but the same inode number and times in it, so the device is left out there. A number is used again when its
-// file has gone: size and times tell those apart.
-type identity struct {
-	device, inode      uint64
-	bytes              int64
-	modified, changed  unix.Timespec
-	onOverlay, missing bool
-}
-
-// file is one that was looked into.
-type file struct {
-	name       string
-	attachment io.Closer // nil: there is nothing to observe
-	users      map[uint32]uint64
-	unusedFrom time.Time // zero: it is used
-	kept       bool      // whether it is used or not
+	examined, inspected                 atomic.Uint64 // processes, files
+	gone, denied, unreadable, truncated atomic.Uint64
+	tooLarge, tooCostly, filesFull      atomic.Uint64
+	attached, refused                   [uses]atomic.Uint64
 }
 
 // process is one that was examined.
@@ -140,12 +122,12 @@ type process struct {
 }
 
 // NewFinder makes a Finder that knows no process.
-func NewFinder(config Config, attacher Attacher, logger *zap.Logger) *Finder {
+func NewFinder(config Config, logger *zap.Logger) *Finder {
 	if logger == nil {
 		logger = zap.NewNop()
 	}
 	return &Finder{
-		config: config.withDefaults(), attacher: attacher, logger: logger,
+		config: config.withDefaults(), logger: logger,
 		files: map[identity]*file{}, processes: map[uint32]*process{},
 	}
 }
@@ -161,6 +143,22 @@ var ErrClosed = errors.New("the search for TLS libraries was closed")
 func (f *Finder) Examine(pid uint32, now time.Time) (observed bool, err error) {
 	f.mutex.Lock()
 	defer f.mutex.Unlock()
+	return f.examine(pid, now, f.count)
+}
+
+// ExamineRunning is Examine for a process that was not seen to speak TLS: what cannot be read of it is not lost yet. Once
+// it is, it is examined at once.
+func (f *Finder) ExamineRunning(pid uint32, now time.Time) (observed bool, err error) {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if observed, err = f.examine(pid, now, func(error) {}); !observed {
+		delete(f.processes, pid)
+	}
+	return observed, err
+}
+
+// examine has the mutex held.
+func (f *Finder) examine(pid uint32, now time.Time, count func(error)) (observed bool, err error) {
 	if f.closed {
 		return false, ErrClosed
 	}
@@ -187,24 +185,24 @@ func (f *Finder) Examine(pid uint32, now time.Time) (observed bool, err error) {
 	known.interval = min(2*known.interval, lastRetry)
 
 	f.counts.examined.Add(1)
-	known.observed, err = f.examine(pid, startTicks)
+	known.observed, err = f.examineMaps(pid, startTicks, count)
 	if err != nil {
 		return known.observed, fmt.Errorf("examine process %d: %w", pid, err)
 	}
 	return known.observed, nil
 }
 
-func (f *Finder) examine(pid uint32, startTicks uint64) (observed bool, err error) {
-	directory := filepath.Join(f.config.ProcFS, strconv.FormatUint(uint64(pid), 10))
+func (f *Finder) examineMaps(pid uint32, startTicks uint64, count func(error)) (observed bool, err error) {
+	directory := f.directory(pid)
 	maps, err := os.Open(filepath.Join(directory, "maps"))
 	if err != nil {
-		f.count(err)
+		count(err)
 		return false, err
 	}
 	mappings, truncated, err := readMaps(maps, maxMappedFiles)
 	maps.Close()
 	if err != nil {
-		f.count(err)
+		count(err)
 		return false, err
 	}
 	if truncated {
@@ -212,17 +210,83 @@ func (f *Finder) examine(pid uint32, startTicks uint64) (observed bool, err erro
 	}
 	var errs []error
 	for _, mapping := range mappings {
-		found, err := f.inspect(directory, mapping)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		opened, err := open(directory, mapping)
+		if err == nil {
+			var found *file
+			if found, err = f.find(opened, mapping.path); found != nil && f.attach(found, opened, toTLS) {
+				found.users[pid], found.unusedFrom = startTicks, time.Time{}
+				observed = true
+			}
+			opened.Close()
 		}
-		if found != nil && found.attachment != nil {
-			found.users[pid], found.unusedFrom = startTicks, time.Time{}
-			observed = true
+		if err != nil {
+			count(err)
+			errs = append(errs, fmt.Errorf("look into %s: %w", mapping.path, err))
 		}
 	}
 	return observed, errors.Join(errs...)
+}
+
+// Program tells what a process executes, and has uprobes attached to it where it encrypts. Of a file that was met before,
+// that is known: then it takes some microseconds.
+func (f *Finder) Program(pid uint32) (program Program, err error) {
+	err = f.executable(pid, func(opened *os.File, found *file) (attached bool) {
+		if found == nil { // there is no room
+			program, err = readProgram(opened)
+			return false
+		}
+		if found.program == nil {
+			if program, err = readProgram(opened); err != nil {
+				f.logger.Debug("cannot tell what a process executes", zap.String("file", found.name), zap.Error(err))
+			}
+			found.program = &program
+		}
+		program = *found.program
+		return f.attach(found, opened, toTLS)
+	})
+	return program, err
+}
+
+// ObserveFunctions has uprobes attached to the GoFunctions of the program that a process executes.
+func (f *Finder) ObserveFunctions(pid uint32) error {
+	err := f.executable(pid, func(opened *os.File, found *file) (attached bool) {
+		return found != nil && f.attach(found, opened, toFunctions)
+	})
+	if err != nil {
+		f.count(err)
+	}
+	return err
+}
+
+// executable opens what a process executes. What it is given to says whether uprobes are attached to it.
+func (f *Finder) executable(pid uint32, look func(opened *os.File, found *file) (attached bool)) error {
+	f.mutex.Lock()
+	defer f.mutex.Unlock()
+	if f.closed {
+		return ErrClosed
+	}
+	startTicks, err := f.startTicks(pid)
+	if err != nil {
+		return fmt.Errorf("look into the program of process %d: %w", pid, err)
+	}
+	path := filepath.Join(f.directory(pid), "exe")
+	opened, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("look into the program of process %d: %w", pid, err)
+	}
+	defer opened.Close()
+	name, err := os.Readlink(path)
+	if err != nil {
+		name = path
+	}
+	found, err := f.find(opened, name)
+	if err != nil {
+		return fmt.Errorf("look into the program of process %d: %w", pid, err)
+	}
+	if look(opened, found) {
+		found.users[pid], found.unusedFrom = startTicks, time.Time{}
+	}
+	return nil
 }
 
 // Keep looks into a library that processes may come to use, and lets its uprobes stay until Close: then nothing is missed
@@ -239,12 +303,12 @@ func (f *Finder) Keep(path string) (observed bool, err error) {
 		return false, fmt.Errorf("look into a library: %w", err)
 	}
 	defer opened.Close()
-	found, err := f.look(opened, path)
+	found, err := f.find(opened, path)
 	if err != nil || found == nil {
 		return false, err
 	}
 	found.kept = true
-	return found.attachment != nil, nil
+	return f.attach(found, opened, toTLS), nil
 }
 
 // count tells losses apart by their reasons.
@@ -259,145 +323,6 @@ func (f *Finder) count(err error) {
 	}
 }
 
-// open opens the very file that is mapped. Where the kernel does not allow that (CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN),
-// the path has to do.
-func open(directory string, mapping mapping) (*os.File, error) {
-	opened, err := os.Open(filepath.Join(directory, "map_files", mapping.span))
-	if err == nil || mapping.deleted {
-		return opened, err
-	}
-	return os.Open(filepath.Join(directory, "root") + mapping.path)
-}
-
-// inspect looks into a file, unless it was before. It returns nil for what is no file of a program.
-func (f *Finder) inspect(directory string, mapping mapping) (*file, error) {
-	opened, err := open(directory, mapping)
-	if err != nil {
-		f.count(err)
-		return nil, fmt.Errorf("open %s: %w", mapping.path, err)
-	}
-	defer opened.Close()
-	return f.look(opened, mapping.path)
-}
-
-func (f *Finder) look(opened *os.File, path string) (*file, error) {
-	id, err := identify(opened)
-	if err != nil {
-		f.count(err)
-		return nil, fmt.Errorf("identify %s: %w", path, err)
-	}
-	if id.missing {
-		return nil, nil
-	}
-	if known, found := f.files[id]; found {
-		return known, nil
-	}
-	if len(f.files) >= f.config.MaxFiles && !f.makeRoom() {
-		f.counts.filesFull.Add(1)
-		return nil, nil
-	}
-	found := &file{name: path, users: map[uint32]uint64{}}
-	f.files[id] = found
-	if id.bytes > f.config.MaxFileBytes {
-		f.counts.tooLarge.Add(1)
-		return found, nil
-	}
-	f.counts.inspected.Add(1)
-	target := f.target(opened, path)
-	if len(target.Sites) == 0 {
-		return found, nil
-	}
-	attachment, err := f.attacher.Attach(target)
-	if err != nil {
-		f.counts.refused.Add(1)
-		f.logger.Warn("cannot observe the TLS of a program", zap.String("file", path), zap.Error(err))
-		return found, nil // It would fail again.
-	}
-	found.attachment = attachment
-	f.attached++
-	f.logger.Debug("observing TLS", zap.String("file", path), zap.Stringers("sites", target.Sites))
-	return found, nil
-}
-
-// target finds out what there is to observe in a file.
-func (f *Finder) target(opened *os.File, name string) Target {
-	target := Target{Path: fmt.Sprintf("/proc/self/fd/%d", opened.Fd()), Name: name}
-	if !f.config.WithoutGo {
-		program, err := site.Go(opened, f.config.GoFunctions...)
-		if !f.note(name, err) {
-			return target
-		}
-		target.GoVersion, target.Sites = program.Version, program.Sites
-		if program.Version != "" {
-			return f.affordable(target)
-		}
-	}
-	if !f.config.WithoutOpenSSL {
-		sites, err := site.OpenSSL(opened)
-		f.note(name, err)
-		target.Sites = sites
-	}
-	return f.affordable(target)
-}
-
-// note counts files that could not be read, and tells whether there is a point in reading on.
-func (f *Finder) note(name string, err error) bool {
-	switch {
-	case err == nil || errors.Is(err, site.ErrNone):
-	case errors.Is(err, site.ErrUnsupported):
-		f.logger.Info("the TLS of a program cannot be observed", zap.String("file", name), zap.Error(err))
-	default:
-		f.counts.unreadable.Add(1)
-		f.logger.Debug("cannot look into a file", zap.String("file", name), zap.Error(err))
-		return false
-	}
-	return true
-}
-
-// affordable leaves out sites that cost too much. A read needs both its sites.
-func (f *Finder) affordable(target Target) Target {
-	dear := map[string]bool{}
-	for _, site := range target.Sites {
-		if site.Cost > f.config.AllowCost {
-			dear[site.Function] = true
-		}
-	}
-	if len(dear) == 0 {
-		return target
-	}
-	f.counts.tooCostly.Add(uint64(len(dear)))
-	var kept []site.Site
-	for _, site := range target.Sites {
-		if !dear[site.Function] {
-			kept = append(kept, site)
-		}
-	}
-	target.Sites = kept
-	return target
-}
-
-// identify tells files apart. What is no regular file is missing.
-func identify(opened *os.File) (identity, error) {
-	var status unix.Stat_t
-	if err := unix.Fstat(int(opened.Fd()), &status); err != nil {
-		return identity{}, err
-	}
-	if status.Mode&unix.S_IFMT != unix.S_IFREG {
-		return identity{missing: true}, nil
-	}
-	var system unix.Statfs_t
-	if err := unix.Fstatfs(int(opened.Fd()), &system); err != nil {
-		return identity{}, err
-	}
-	id := identity{
-		device: status.Dev, inode: status.Ino, bytes: status.Size, modified: status.Mtim, changed: status.Ctim,
-	}
-	if system.Type == unix.OVERLAYFS_SUPER_MAGIC {
-		id.device, id.onOverlay = 0, true
-	}
-	return id, nil
-}
-
 // Sweep detaches from the files that nobody has used for a while, and returns from how many. Processes that were not
 // examined may still use them: where the number is not 0, the caller has to report processes anew that it reported before.
 func (f *Finder) Sweep(now time.Time) (detached int, err error) {
@@ -406,14 +331,11 @@ func (f *Finder) Sweep(now time.Time) (detached int, err error) {
 	f.forgetEnded(now)
 	var errs []error
 	for id, known := range f.files {
-		if known.attachment == nil || known.kept || known.unusedFrom.IsZero() || now.Sub(known.unusedFrom) < f.config.Linger {
+		if !known.attached() || known.kept || known.unusedFrom.IsZero() || now.Sub(known.unusedFrom) < f.config.Linger {
 			continue
 		}
-		if err := known.attachment.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("detach from %s: %w", known.name, err))
-		}
+		errs = append(errs, known.detach())
 		delete(f.files, id)
-		f.attached--
 		detached++
 	}
 	if detached > 0 {
@@ -441,20 +363,14 @@ func (f *Finder) forgetEnded(now time.Time) {
 	}
 }
 
-// makeRoom forgets a file that has nothing to observe: if it is met again, it is looked into again. The mutex is held.
-func (f *Finder) makeRoom() bool {
-	for id, known := range f.files {
-		if known.attachment == nil {
-			delete(f.files, id)
-			return true
-		}
-	}
-	return false
+// directory is where the proc file system has a process.
+func (f *Finder) directory(pid uint32) string {
+	return filepath.Join(f.config.ProcFS, strconv.FormatUint(uint64(pid), 10))
 }
 
 // startTicks is when a process began, in clock ticks since the boot: field 22 of /proc/PID/stat.
 func (f *Finder) startTicks(pid uint32) (uint64, error) {
-	content, err := os.ReadFile(filepath.Join(f.config.ProcFS, strconv.FormatUint(uint64(pid), 10), "stat"))
+	content, err := os.ReadFile(filepath.Join(f.directory(pid), "stat"))
 	if err != nil {
 		return 0, err
 	}
@@ -472,15 +388,10 @@ func (f *Finder) Close() error {
 	f.closed = true
 	var errs []error
 	for _, known := range f.files {
-		if known.attachment != nil {
-			if err := known.attachment.Close(); err != nil {
-				errs = append(errs, fmt.Errorf("detach from %s: %w", known.name, err))
-			}
-		}
+		errs = append(errs, known.detach())
 	}
 	clear(f.files)
 	clear(f.processes)
-	f.attached = 0
 	return errors.Join(errs...)
 }
 
@@ -496,12 +407,15 @@ func (f *Finder) Stats(probe string) kernel.Stats {
 	event("tls_process_examined", &f.counts.examined)
 	event("tls_file_inspected", &f.counts.inspected)
 	event("tls_process_gone", &f.counts.gone)
+	event("tls_file_attached", &f.counts.attached[toTLS])
+	event("go_client_attached", &f.counts.attached[toFunctions])
 	loss("tls_file_denied", &f.counts.denied)
 	loss("tls_file_unreadable", &f.counts.unreadable)
 	loss("tls_maps_truncated", &f.counts.truncated)
 	loss("tls_file_too_large", &f.counts.tooLarge)
 	loss("tls_function_too_costly", &f.counts.tooCostly)
-	loss("tls_attach_refused", &f.counts.refused)
+	loss("tls_attach_refused", &f.counts.refused[toTLS])
+	loss("go_client_attach_refused", &f.counts.refused[toFunctions])
 	loss("tls_files_full", &f.counts.filesFull)
 
 	f.mutex.Lock()

@@ -24,6 +24,7 @@ const waitVariable = "EBPFRECEIVER_TEST_WAIT"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(waitVariable) != "" {
+		os.Stdout.WriteString("runs")
 		io.Copy(io.Discard, os.Stdin)
 		return
 	}
@@ -65,7 +66,11 @@ func run(t *testing.T, path string) (pid uint32, end func()) {
 	command.Env = append(os.Environ(), waitVariable+"=1")
 	input, err := command.StdinPipe()
 	require.NoError(t, err)
+	output, err := command.StdoutPipe()
+	require.NoError(t, err)
 	require.NoError(t, command.Start())
+	_, err = io.ReadFull(output, make([]byte, len("runs"))) // until then it may not be mapped yet
+	require.NoError(t, err)
 	ended := false
 	end = func() {
 		if !ended {
@@ -97,7 +102,7 @@ func TestFinderAttachesOncePerFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "program")
 	copyProgram(t, path)
 	attacher := &recorder{}
-	finder := NewFinder(Config{Linger: time.Minute}, attacher, nil)
+	finder := NewFinder(Config{Linger: time.Minute, TLS: attacher}, nil)
 
 	first, endFirst := run(t, path)
 	assert.True(t, examine(t, finder, first, start))
@@ -145,7 +150,7 @@ func TestFinderOfADeletedProgram(t *testing.T) {
 	pid, _ := run(t, path)
 	require.NoError(t, os.Remove(path))
 	attacher := &recorder{}
-	finder := NewFinder(Config{}, attacher, nil)
+	finder := NewFinder(Config{TLS: attacher}, nil)
 	assert.True(t, examine(t, finder, pid, start))
 	assert.Len(t, attacher.targets, 1)
 }
@@ -159,7 +164,7 @@ func TestFinderLooksAgainLater(t *testing.T) {
 		require.Error(t, command.Wait())
 	}()
 	pid := uint32(command.Process.Pid)
-	finder := NewFinder(Config{}, &recorder{}, nil)
+	finder := NewFinder(Config{TLS: &recorder{}}, nil)
 	for _, after := range []time.Duration{0, time.Second / 2, time.Second, 2 * time.Second, 3 * time.Second} {
 		assert.False(t, examine(t, finder, pid, start.Add(after)))
 	}
@@ -170,14 +175,14 @@ func TestFinderLooksAgainLater(t *testing.T) {
 
 func TestFinderOfARefusedProgram(t *testing.T) {
 	requireArchitecture(t)
-	finder := NewFinder(Config{}, &recorder{refuse: errors.New("no uprobes")}, nil)
+	finder := NewFinder(Config{TLS: &recorder{refuse: errors.New("no uprobes")}}, nil)
 	assert.False(t, examine(t, finder, uint32(os.Getpid()), start))
 	assert.Contains(t, lossesOf(finder), "tls_attach_refused")
 	require.NoError(t, finder.Close())
 }
 
 func TestFinderOfAProcessThatHasGone(t *testing.T) {
-	finder := NewFinder(Config{}, &recorder{}, nil)
+	finder := NewFinder(Config{TLS: &recorder{}}, nil)
 	_, err := finder.Examine(1<<30, start)
 	require.Error(t, err)
 	assert.Empty(t, lossesOf(finder), "it has nothing more to lose")
@@ -186,17 +191,17 @@ func TestFinderOfAProcessThatHasGone(t *testing.T) {
 func TestFinderIsBounded(t *testing.T) {
 	requireArchitecture(t)
 	attacher := &recorder{}
-	finder := NewFinder(Config{MaxFiles: 2}, attacher, nil)
+	finder := NewFinder(Config{MaxFiles: 2, TLS: attacher}, nil)
 	assert.True(t, examine(t, finder, uint32(os.Getpid()), start))
 	assert.LessOrEqual(t, len(finder.files), 2)
 
-	finder = NewFinder(Config{MaxFileBytes: 4096}, attacher, nil)
+	finder = NewFinder(Config{MaxFileBytes: 4096, TLS: attacher}, nil)
 	assert.False(t, examine(t, finder, uint32(os.Getpid()), start))
 	assert.Contains(t, lossesOf(finder), "tls_file_too_large")
 }
 
 func TestAffordable(t *testing.T) {
-	finder := NewFinder(Config{AllowCost: site.Emulated}, nil, nil)
+	finder := NewFinder(Config{AllowCost: site.Emulated}, nil)
 	target := finder.affordable(Target{Sites: []site.Site{
 		{Function: "SSL_read", Event: site.ReadCall, Cost: site.Emulated},
 		{Function: "SSL_read", Event: site.ReadReturn, Cost: site.SteppedReturn},
