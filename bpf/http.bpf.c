@@ -352,23 +352,16 @@ int BPF_PROG(http_uring)
 SEC("tp_btf/tcp_rcv_space_adjust")
 int BPF_PROG(http_receive_moved, struct sock *sk)
 {
-	struct source source = {.nowhere = true};
 	struct http_socket *socket;
 	struct tcp_sock *tcp;
-	__u32 sequence;
-	__s32 length;
 
 	if (is_received_directly())
 		return 0;
 	tcp = tcp_of(sk);
 	socket = bpf_sk_storage_get(&sockets, sk, NULL, 0);
-	if (!tcp || !socket || is_wrapped(tcp))
-		return 0;
-	sequence = socket->first_sequence[MESSAGE_RECEIVED] + socket->received;
-	length = tcp_sequence_read(tcp) - sequence;
-	if (length <= 0)
-		return 0;
-	return transferred(ctx, sk, tcp, socket, &source, MESSAGE_RECEIVED, sequence, length, true);
+	if (tcp && socket && socket->protocol == PROTOCOL_HTTP1 && !is_wrapped(tcp))
+		report_moved(socket, tcp);
+	return 0;
 }
 
 /* The offset after the last byte that was sent. snd_nxt also passes a FIN, which is no byte. */

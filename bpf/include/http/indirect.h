@@ -24,7 +24,7 @@
 
 #define TCP_FLAG_SYN 0x02 /* of tcp_skb_cb.tcp_flags */
 
-#define MAX_PACKET_PIECES 32
+#define MAX_PACKET_PIECES 20 /* more than a packet of 64 KiB has */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -178,6 +178,21 @@ static __always_inline bool find_in_packet(struct tcp_sock *tcp, struct sk_buff 
 	packet->offset = packet->sequence - first;
 	packet->length = packet->piece = length;
 	return packet->offset < buffer->len && length <= buffer->len - packet->offset;
+}
+
+/* Tells of the bytes of HTTP/1 that were taken since the last ones that were told of. In HTTP/2, frames.h passes holes.
+ */
+static __always_inline void report_moved(struct http_socket *socket, struct tcp_sock *tcp)
+{
+	__s32 length = next_offset(tcp, socket, MESSAGE_RECEIVED) - socket->received;
+	struct call call = {};
+
+	if (length <= 0)
+		return;
+	begin_message(&call.message, MESSAGE_RECEIVED);
+	describe_socket(&call.message, socket, tcp);
+	report_place(&call, socket->received, length, 0, true);
+	socket->received += length;
 }
 
 /* Copies bytes of a packet from a place on. Returns how many. */
