@@ -40,6 +40,29 @@ type bpfGoProcess struct {
 	ParentGoid  uint32
 }
 
+type bpfGoTableEvent uint32
+
+const (
+	bpfGoTableEventGO_FRAME_READ    bpfGoTableEvent = 1
+	bpfGoTableEventGO_BLOCK_READ    bpfGoTableEvent = 2
+	bpfGoTableEventGO_FIELD_WRITTEN bpfGoTableEvent = 3
+	bpfGoTableEventGO_FRAME_WRITTEN bpfGoTableEvent = 4
+)
+
+type bpfGoTableKey struct {
+	_        structs.HostLayout
+	Address  uint64
+	Pid      uint32
+	Reserved uint32
+}
+
+type bpfGoTableWork struct {
+	_       structs.HostLayout
+	Encoder uint64
+	Length  uint32
+	Stream  uint32
+}
+
 type bpfHttpSocket struct {
 	_             structs.HostLayout
 	Prefix        [2]uint64
@@ -143,6 +166,7 @@ const (
 	bpfMessageKindMESSAGE_FRAMES     bpfMessageKind = 3
 	bpfMessageKindMESSAGE_CONNECTION bpfMessageKind = 4
 	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
+	bpfMessageKindMESSAGE_TABLE      bpfMessageKind = 6
 )
 
 type bpfTlsConnection struct {
@@ -210,6 +234,9 @@ const (
 	bpfMapEvents               = "events"
 	bpfMapGoCallers            = "go_callers"
 	bpfMapGoProcesses          = "go_processes"
+	bpfMapGoTableProcesses     = "go_table_processes"
+	bpfMapGoTableWorks         = "go_table_works"
+	bpfMapGoTablesTold         = "go_tables_told"
 	bpfMapLosses               = "losses"
 	bpfMapScratch              = "scratch"
 	bpfMapScratchTaken         = "scratch_taken"
@@ -221,6 +248,7 @@ const (
 	bpfMapWalks                = "walks"
 	bpfProgHttpEnd             = "http_end"
 	bpfProgHttpGoClient        = "http_go_client"
+	bpfProgHttpGoTables        = "http_go_tables"
 	bpfProgHttpGoTls           = "http_go_tls"
 	bpfProgHttpReceive         = "http_receive"
 	bpfProgHttpSend            = "http_send"
@@ -228,6 +256,7 @@ const (
 	bpfVarFollowTls            = "follow_tls"
 	bpfVarHeadBytes            = "head_bytes"
 	bpfVarKeepGoProcess        = "keep_go_process"
+	bpfVarKeepGoTableEvent     = "keep_go_table_event"
 	bpfVarKeepLossReason       = "keep_loss_reason"
 	bpfVarKeepMessage          = "keep_message"
 	bpfVarKeepMessageDirection = "keep_message_direction"
@@ -286,6 +315,7 @@ type bpfSpecs struct {
 type bpfProgramSpecs struct {
 	HttpEnd      *ebpf.ProgramSpec `ebpf:"http_end"`
 	HttpGoClient *ebpf.ProgramSpec `ebpf:"http_go_client"`
+	HttpGoTables *ebpf.ProgramSpec `ebpf:"http_go_tables"`
 	HttpGoTls    *ebpf.ProgramSpec `ebpf:"http_go_tls"`
 	HttpReceive  *ebpf.ProgramSpec `ebpf:"http_receive"`
 	HttpSend     *ebpf.ProgramSpec `ebpf:"http_send"`
@@ -296,19 +326,22 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Descriptions   *ebpf.MapSpec `ebpf:"descriptions"`
-	Events         *ebpf.MapSpec `ebpf:"events"`
-	GoCallers      *ebpf.MapSpec `ebpf:"go_callers"`
-	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
-	Losses         *ebpf.MapSpec `ebpf:"losses"`
-	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
-	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
-	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
-	TlsBlank       *ebpf.MapSpec `ebpf:"tls_blank"`
-	TlsCarriers    *ebpf.MapSpec `ebpf:"tls_carriers"`
-	TlsConnections *ebpf.MapSpec `ebpf:"tls_connections"`
-	TlsThreads     *ebpf.MapSpec `ebpf:"tls_threads"`
-	Walks          *ebpf.MapSpec `ebpf:"walks"`
+	Descriptions     *ebpf.MapSpec `ebpf:"descriptions"`
+	Events           *ebpf.MapSpec `ebpf:"events"`
+	GoCallers        *ebpf.MapSpec `ebpf:"go_callers"`
+	GoProcesses      *ebpf.MapSpec `ebpf:"go_processes"`
+	GoTableProcesses *ebpf.MapSpec `ebpf:"go_table_processes"`
+	GoTableWorks     *ebpf.MapSpec `ebpf:"go_table_works"`
+	GoTablesTold     *ebpf.MapSpec `ebpf:"go_tables_told"`
+	Losses           *ebpf.MapSpec `ebpf:"losses"`
+	Scratch          *ebpf.MapSpec `ebpf:"scratch"`
+	ScratchTaken     *ebpf.MapSpec `ebpf:"scratch_taken"`
+	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
+	TlsBlank         *ebpf.MapSpec `ebpf:"tls_blank"`
+	TlsCarriers      *ebpf.MapSpec `ebpf:"tls_carriers"`
+	TlsConnections   *ebpf.MapSpec `ebpf:"tls_connections"`
+	TlsThreads       *ebpf.MapSpec `ebpf:"tls_threads"`
+	Walks            *ebpf.MapSpec `ebpf:"walks"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -318,6 +351,7 @@ type bpfVariableSpecs struct {
 	FollowTls            *ebpf.VariableSpec `ebpf:"follow_tls"`
 	HeadBytes            *ebpf.VariableSpec `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.VariableSpec `ebpf:"keep_go_process"`
+	KeepGoTableEvent     *ebpf.VariableSpec `ebpf:"keep_go_table_event"`
 	KeepLossReason       *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.VariableSpec `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.VariableSpec `ebpf:"keep_message_direction"`
@@ -352,19 +386,22 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Descriptions   *ebpf.Map `ebpf:"descriptions"`
-	Events         *ebpf.Map `ebpf:"events"`
-	GoCallers      *ebpf.Map `ebpf:"go_callers"`
-	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
-	Losses         *ebpf.Map `ebpf:"losses"`
-	Scratch        *ebpf.Map `ebpf:"scratch"`
-	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
-	Sockets        *ebpf.Map `ebpf:"sockets"`
-	TlsBlank       *ebpf.Map `ebpf:"tls_blank"`
-	TlsCarriers    *ebpf.Map `ebpf:"tls_carriers"`
-	TlsConnections *ebpf.Map `ebpf:"tls_connections"`
-	TlsThreads     *ebpf.Map `ebpf:"tls_threads"`
-	Walks          *ebpf.Map `ebpf:"walks"`
+	Descriptions     *ebpf.Map `ebpf:"descriptions"`
+	Events           *ebpf.Map `ebpf:"events"`
+	GoCallers        *ebpf.Map `ebpf:"go_callers"`
+	GoProcesses      *ebpf.Map `ebpf:"go_processes"`
+	GoTableProcesses *ebpf.Map `ebpf:"go_table_processes"`
+	GoTableWorks     *ebpf.Map `ebpf:"go_table_works"`
+	GoTablesTold     *ebpf.Map `ebpf:"go_tables_told"`
+	Losses           *ebpf.Map `ebpf:"losses"`
+	Scratch          *ebpf.Map `ebpf:"scratch"`
+	ScratchTaken     *ebpf.Map `ebpf:"scratch_taken"`
+	Sockets          *ebpf.Map `ebpf:"sockets"`
+	TlsBlank         *ebpf.Map `ebpf:"tls_blank"`
+	TlsCarriers      *ebpf.Map `ebpf:"tls_carriers"`
+	TlsConnections   *ebpf.Map `ebpf:"tls_connections"`
+	TlsThreads       *ebpf.Map `ebpf:"tls_threads"`
+	Walks            *ebpf.Map `ebpf:"walks"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -373,6 +410,9 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.GoCallers,
 		m.GoProcesses,
+		m.GoTableProcesses,
+		m.GoTableWorks,
+		m.GoTablesTold,
 		m.Losses,
 		m.Scratch,
 		m.ScratchTaken,
@@ -392,6 +432,7 @@ type bpfVariables struct {
 	FollowTls            *ebpf.Variable `ebpf:"follow_tls"`
 	HeadBytes            *ebpf.Variable `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.Variable `ebpf:"keep_go_process"`
+	KeepGoTableEvent     *ebpf.Variable `ebpf:"keep_go_table_event"`
 	KeepLossReason       *ebpf.Variable `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.Variable `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.Variable `ebpf:"keep_message_direction"`
@@ -412,6 +453,7 @@ type bpfVariables struct {
 type bpfPrograms struct {
 	HttpEnd      *ebpf.Program `ebpf:"http_end"`
 	HttpGoClient *ebpf.Program `ebpf:"http_go_client"`
+	HttpGoTables *ebpf.Program `ebpf:"http_go_tables"`
 	HttpGoTls    *ebpf.Program `ebpf:"http_go_tls"`
 	HttpReceive  *ebpf.Program `ebpf:"http_receive"`
 	HttpSend     *ebpf.Program `ebpf:"http_send"`
@@ -422,6 +464,7 @@ func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.HttpEnd,
 		p.HttpGoClient,
+		p.HttpGoTables,
 		p.HttpGoTls,
 		p.HttpReceive,
 		p.HttpSend,

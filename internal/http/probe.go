@@ -96,6 +96,7 @@ type Probe struct {
 	attachments []*kernel.Attachment
 	secure      *secure // nil: nothing is followed that is encrypted
 	goClients   *goClients
+	goTables    *goTables
 	runtimes    *runtimes
 	traces      *signal.Handoff[ptrace.Traces]
 	metrics     *signal.Handoff[pmetric.Metrics]
@@ -118,7 +119,7 @@ type Probe struct {
 
 // counters are read by Stats while the probe runs.
 type counters struct {
-	messages           [bpfMessageKindMESSAGE_END + 1]atomic.Uint64
+	messages           [bpfMessageKindMESSAGE_TABLE + 1]atomic.Uint64
 	server, client     atomic.Uint64 // exchanges
 	exports            atomic.Uint64 // of processes that are left out for it
 	unsampled          atomic.Uint64
@@ -127,6 +128,7 @@ type counters struct {
 	series, overflowed atomic.Uint64
 	joined             atomic.Uint64
 	parents            atomic.Uint64 // that were found for clients
+	learned, unmatched atomic.Uint64 // tables of programs of Go
 	units, unlisted    atomic.Uint64
 	connections        atomic.Uint64
 	drops              [dropReasons]atomic.Uint64
@@ -191,6 +193,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 	}
 	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
 	p.pairing.locate, p.pairing.schedules = p.locate, p.schedules
+	p.pairing.tables.want = func(head *messageHead) { p.goTables.want(head.processKey()) }
 	p.pairing.secured = func(m *message, head *messageHead) bool { return p.secure.notice(m, head, time.Now()) }
 	return p, nil
 }
@@ -248,7 +251,7 @@ func (p *Probe) load() error {
 			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
 		}
 	}
-	for _, name := range []string{openSSLProgram, goProgram, goClientProgram} {
+	for _, name := range []string{openSSLProgram, goProgram, goClientProgram, goTablesProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
 	if err := ring.Configure(spec, p.config.Ring); err != nil {
@@ -290,6 +293,13 @@ func (p *Probe) attach() error {
 	if err != nil {
 		return fmt.Errorf("look for programs of Go: %w", err)
 	}
+	goTables, err := newGoTables(p.collection.Programs[goTablesProgram], p.collection.Maps["go_table_processes"], p.logger)
+	if err != nil {
+		return fmt.Errorf("look for programs of Go: %w", err)
+	}
+	p.loaded.Lock()
+	p.goTables = goTables
+	p.loaded.Unlock()
 	if p.config.TLS == (TLSConfig{}) {
 		return nil
 	}
@@ -315,7 +325,8 @@ func (p *Probe) release() error {
 	defer p.loaded.Unlock()
 	errs := []error{p.secure.close(), p.goClients.close()}
 	p.runtimes.close()
-	p.secure, p.goClients, p.runtimes = nil, nil, nil
+	p.goTables.close()
+	p.secure, p.goClients, p.runtimes, p.goTables = nil, nil, nil, nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -485,6 +496,8 @@ func (p *Probe) publish() {
 	p.counters.unsampled.Store(p.sampler.unsampled)
 	p.counters.joined.Store(p.pairing.joined)
 	p.counters.parents.Store(p.pairing.serving.told)
+	p.counters.learned.Store(p.pairing.tables.learned)
+	p.counters.unmatched.Store(p.pairing.tables.unmatched)
 	p.counters.units.Store(uint64(len(p.pairing.serving.units)))
 	p.counters.unlisted.Store(p.pairing.serving.full)
 	for reason, count := range p.pairing.drops {
@@ -506,6 +519,8 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Kind: "client_exchange", Count: p.counters.client.Load()},
 			{Probe: ProbeName, Kind: "joined_midway", Count: p.counters.joined.Load()},
 			{Probe: ProbeName, Kind: "parent_found", Count: p.counters.parents.Load()},
+			{Probe: ProbeName, Kind: "go_table_learned", Count: p.counters.learned.Load()},
+			{Probe: ProbeName, Kind: "go_table_unmatched", Count: p.counters.unmatched.Load()},
 			{Probe: ProbeName, Kind: "trace_export", Count: p.counters.exports.Load()},
 			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
 			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},
@@ -535,7 +550,7 @@ func (p *Probe) Stats() kernel.Stats {
 	stats.Losses = append(stats.Losses, kernel.LossCount{
 		Probe: ProbeName, Reason: "runtime_lookup_skipped", Count: p.runtimes.skippedCount(),
 	})
-	for _, further := range []kernel.Stats{p.secure.stats(), p.goClients.stats()} {
+	for _, further := range []kernel.Stats{p.secure.stats(), p.goClients.stats(), p.goTables.stats()} {
 		stats.Events = append(stats.Events, further.Events...)
 		stats.Losses = append(stats.Losses, further.Losses...)
 		stats.Maps = append(stats.Maps, further.Maps...)
