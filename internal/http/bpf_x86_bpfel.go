@@ -59,8 +59,14 @@ type bpfGoTableKey struct {
 type bpfGoTableWork struct {
 	_       structs.HostLayout
 	Encoder uint64
-	Length  uint32
-	Stream  uint32
+	Reads   struct {
+		_        structs.HostLayout
+		First    uint64
+		Length   uint32
+		Stream   uint32
+		Ends     bool
+		Reserved [7]uint8
+	}
 }
 
 type bpfHttpSocket struct {

@@ -19,8 +19,8 @@ type goroutine struct {
 // tables tie what programs of Go were found to have in their tables of header fields (bpf/include/http/go_tables.h) to
 // connections: by the goroutine that reads a connection, or writes on it. It is pure, and not safe for concurrent use.
 //
-// A table is that of the connection from which the goroutine has received the block last, as the block's stream and length
-// are then among the last that were seen there; or of the one on which the goroutine sends next, when the block comes there.
+// A table is that of the connection from which the goroutine has received the block last, as the block is
+// then among the last that were seen there; or of the one on which the goroutine sends next, when the block comes there.
 // In a program that has others move its bytes, none is found.
 type tables struct {
 	want    func(*messageHead)         // a process has fields that are not known
@@ -45,7 +45,8 @@ func (p *pairing) handleTable(m *message, data []byte) {
 		return
 	}
 	table := &http2.Table{
-		Stream: m.Offset, Length: m.Length, Fields: data, Partial: m.has(bpfMessageFlagMESSAGE_TRUNCATED),
+		Block:  http2.Block{Stream: m.Offset, Length: m.Length, EndStream: m.FrameLeft != 0, First: tailBytes(m.Tail)},
+		Fields: data, Partial: m.has(bpfMessageFlagMESSAGE_TRUNCATED),
 	}
 	if bpfMessageDirection(m.Direction) == bpfMessageDirectionMESSAGE_SENT {
 		if len(p.tables.written) >= maxTablesWritten {

@@ -3,7 +3,7 @@
  * What the header fields of HTTP/2 mean on connections of Go that are older than the receiver. HPACK refers to fields
  * by their index in a table that both ends have built up since the connection began (RFC 7541 section 2.3.2), so who
  * has missed the beginning does not know them. The program itself has the table: it is read once, as it was at a header
- * block that is known by its stream, its length and the goroutine that reads or writes it.
+ * block that is known by its stream, its length, its first bytes and the goroutine that reads or writes it.
  *
  * All implementations (net/http, golang.org/x/net/http2 and with it grpc-go) have their tables in golang.org/x/net's
  * hpack, and go through the same functions:
@@ -18,6 +18,7 @@
 
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
+#include "http/frames.h"
 #include "http/goroutine.h"
 #include "http/message.h"
 #include "http/stream.h"
@@ -38,7 +39,9 @@ const enum go_table_event *keep_go_table_event __attribute__((unused));
 enum go_table_layout {
 	GO_HEADERS_FRAME_LENGTH = 4, /* HeadersFrame.FrameHeader: valid, Type and Flags before it; StreamID after it */
 	GO_WRITTEN_STREAM = 8,	     /* HeadersFrameParam.StreamID, from the stack pointer: after the return address */
-	GO_WRITTEN_LENGTH = 8 + 8 + 8, /* its BlockFragment's length, likewise */
+	GO_WRITTEN_BLOCK = 8 + 8,    /* its BlockFragment's address, likewise */
+	GO_WRITTEN_LENGTH = 8 + 8 + 8, /* and length */
+	GO_WRITTEN_END = 8 + 8 + 24,   /* its EndStream */
 	GO_TABLE_FIELDS = 1024,	       /* told of a table at most */
 };
 
@@ -46,6 +49,25 @@ enum go_table_layout {
 struct go_table {
 	__u64 fields;
 	__u64 count;
+};
+
+/* http2.FrameHeader, with which HeadersFrame begins. */
+struct go_frame_header {
+	__u8 valid;
+	__u8 type;
+	__u8 flags;
+	__u8 reserved;
+	__u32 length;
+	__u32 stream;
+};
+
+/* What a header block is known by. */
+struct go_block {
+	__u64 first;  /* its first bytes; those that it does not have are anything */
+	__u32 length; /* of its first frame; written: of the part of the block in it */
+	__u32 stream;
+	bool ends; /* the stream */
+	__u8 reserved[7];
 };
 
 /* hpack.HeaderField */
@@ -79,9 +101,8 @@ struct go_table_key {
 
 /* What a goroutine is at. */
 struct go_table_work {
-	__u64 encoder; /* that it writes fields with, since it has written a frame; or 0 */
-	__u32 length;  /* of the frame that it reads */
-	__u32 stream;  /* of that frame; 0: none, or its block is under way */
+	__u64 encoder;	       /* that it writes fields with, since it has written a frame; or 0 */
+	struct go_block reads; /* its stream is 0: none, or its block is under way */
 };
 
 /* Owner: the oldest go. */
@@ -149,7 +170,7 @@ static long tell_go_field(__u32 index, struct go_table_reader *reader)
 
 /* Tells of a table as it is at a header block, where it was not told since it was asked for. */
 static __always_inline int tell_go_table(struct pt_regs___goroutine *ctx, __u32 asked, __u64 address, __u8 direction,
-					 __u32 stream, __u32 length)
+					 struct go_block *block)
 {
 	struct go_table_key key = {.address = address, .pid = bpf_get_current_pid_tgid() >> 32};
 	struct go_process *process = current_go_process();
@@ -174,8 +195,10 @@ static __always_inline int tell_go_table(struct pt_regs___goroutine *ctx, __u32 
 			       &message->parent_goroutine);
 		message->kind = MESSAGE_TABLE;
 		message->cookie = key.pid;
-		message->offset = stream;
-		message->length = length;
+		message->offset = block->stream;
+		message->length = block->length;
+		message->tail = block->first;
+		message->frame_left = block->ends;
 		reader.fields = table.fields;
 		reader.count = table.count;
 		bpf_loop(GO_TABLE_FIELDS, tell_go_field, &reader, 0);
@@ -194,9 +217,9 @@ static __always_inline int go_table(struct pt_regs___goroutine *ctx, __u64 event
 	struct go_table_key key = {.address = goroutine_address(ctx), .pid = bpf_get_current_pid_tgid() >> 32};
 	__u32 *asked = bpf_map_lookup_elem(&go_table_processes, &key.pid);
 	struct go_table_work *work, fresh = {};
-	__u32 frame[2]; /* length, stream */
-	__u64 encoder, length = 0;
-	__u32 stream = 0;
+	struct go_frame_header frame;
+	struct go_block block = {};
+	__u64 encoder, length, stack = goroutine_stack(ctx);
 
 	if (!asked)
 		return 0;
@@ -211,19 +234,20 @@ static __always_inline int go_table(struct pt_regs___goroutine *ctx, __u64 event
 	}
 	switch (event) {
 	case GO_FRAME_READ:
-		work->stream = 0;
-		if (bpf_probe_read_user(frame, sizeof(frame),
-					(const void *)(second_argument(ctx) + GO_HEADERS_FRAME_LENGTH)))
+		work->reads.stream = 0;
+		if (bpf_probe_read_user(&frame, sizeof(frame), (const void *)second_argument(ctx)))
 			return 0;
-		work->length = frame[0];
-		work->stream = frame[1];
+		work->reads.ends = frame.flags & FRAME_END_STREAM;
+		work->reads.length = frame.length;
+		work->reads.stream = frame.stream;
 		return 0;
 	case GO_BLOCK_READ:
-		stream = work->stream;
-		work->stream = 0; /* what comes of it in further frames is not its beginning */
-		if (!stream)
+		block = work->reads;
+		work->reads.stream = 0; /* what comes of it in further frames is not its beginning */
+		if (!block.stream ||
+		    bpf_probe_read_user(&block.first, sizeof(block.first), (const void *)second_argument(ctx)))
 			return 0;
-		return tell_go_table(ctx, *asked, first_argument(ctx), MESSAGE_RECEIVED, stream, work->length);
+		return tell_go_table(ctx, *asked, first_argument(ctx), MESSAGE_RECEIVED, &block);
 	case GO_FIELD_WRITTEN:
 		work->encoder = first_argument(ctx);
 		return 0;
@@ -231,12 +255,15 @@ static __always_inline int go_table(struct pt_regs___goroutine *ctx, __u64 event
 		encoder = work->encoder;
 		work->encoder = 0;
 		if (!encoder ||
-		    bpf_probe_read_user(&stream, sizeof(stream),
-					(const void *)(goroutine_stack(ctx) + GO_WRITTEN_STREAM)) ||
-		    bpf_probe_read_user(&length, sizeof(length),
-					(const void *)(goroutine_stack(ctx) + GO_WRITTEN_LENGTH)))
+		    bpf_probe_read_user(&block.stream, sizeof(block.stream),
+					(const void *)(stack + GO_WRITTEN_STREAM)) ||
+		    bpf_probe_read_user(&block.ends, sizeof(block.ends), (const void *)(stack + GO_WRITTEN_END)) ||
+		    bpf_probe_read_user(&length, sizeof(length), (const void *)(stack + GO_WRITTEN_LENGTH)) ||
+		    bpf_probe_read_user(&block.first, sizeof(block.first), (const void *)(stack + GO_WRITTEN_BLOCK)) ||
+		    bpf_probe_read_user(&block.first, sizeof(block.first), (const void *)block.first))
 			return 0;
-		return tell_go_table(ctx, *asked, encoder, MESSAGE_SENT, stream, length);
+		block.length = length;
+		return tell_go_table(ctx, *asked, encoder, MESSAGE_SENT, &block);
 	}
 	return 0;
 }

@@ -34,8 +34,8 @@ enum message_flag {
 struct message {
 	__u64 time_ns;
 	__u64 cookie; /* table: the thread group id of the program, instead */
-	__u64 tail;   /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known
-		       */
+	__u64 tail; /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known;
+		       table: the first of the block */
 	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32; frames: among those that are told of;
 			  table: the stream of the block */
 	__u32 length; /* how many bytes were moved, or are about to be for certain; at the end: the offset after all
@@ -43,7 +43,8 @@ struct message {
 	__u32 srtt_us; /* 0: not known */
 	__u32 retransmits;
 	__u32 tid;	  /* the thread that made the call */
-	__u32 frame_left; /* frames: what at offset is still to come of the payload of the frame under way */
+	__u32 frame_left; /* frames: what at offset is still to come of the payload of the frame under way; table: 1:
+			     the block ends its stream */
 	__s32 error;	  /* at the end: sk_err; else -EFAULT where the first bytes are in memory that cannot be read */
 	__u16 captured;
 	__u8 kind;

@@ -576,7 +576,7 @@ func (d *Decoder) endBlock(block []byte, partial bool, atNs uint64) error {
 		Stream: d.blockFrame.stream, EndStream: d.blockFrame.has(flagEndStream), StartNs: d.blockNs, EndNs: atNs,
 		Partial: partial,
 	}
-	d.remember()
+	d.remember(block)
 	err := d.fields(&d.headers, block, partial)
 	d.inBlock, d.overflowed, d.block = false, false, trimmed(d.block)
 	if err != nil {

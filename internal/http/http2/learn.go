@@ -1,6 +1,9 @@
 package http2
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 const (
 	// recentBlocks is how many header blocks a decoder remembers that misses fields.
@@ -11,18 +14,25 @@ const (
 
 // Table is what the dynamic table of one end has at a header block, as its program was found to have it.
 type Table struct {
-	Stream uint32 // of the block
-	Length uint32 // of the payload of the block's first frame
+	Block
 	// Fields has the newest first: the lengths of name and value, of 16 bits each in little-endian order, and these two.
 	Fields []byte
 	// Partial says that the oldest fields are not there.
 	Partial bool
 }
 
+// Block is what a header block is known by.
+type Block struct {
+	Stream    uint32
+	Length    uint32 // of the payload of its first frame
+	EndStream bool
+	First     [8]byte // its first bytes, and zero for those that it does not have
+}
+
 // blockPlace is where a header block is in the order of what was put into the table.
 type blockPlace struct {
-	stream, length uint32
-	at             int64 // how many fields were put in before it, since the last loss
+	Block
+	at int64 // how many fields were put in before it, since the last loss
 }
 
 // learning is what a decoder needs to learn a table from its program. The table of a program is found by what both have
@@ -30,6 +40,7 @@ type blockPlace struct {
 type learning struct {
 	recent   []blockPlace // the oldest are overwritten; nil: no field is missed
 	next     int
+	current  blockPlace // of the block that was decoded last
 	expected *Table
 	whole    bool // the table was learned, and nothing was lost since
 }
@@ -40,24 +51,28 @@ func (d *Decoder) Learned() bool { return d.learning.whole }
 // Learn takes in the table as it was before a header block that was decoded. It says false where it is not known what that
 // table has to do with this one: nothing has changed then.
 func (d *Decoder) Learn(t *Table) bool {
+	found := none
 	for i := range d.learning.recent {
-		// Streams may end their requests with trailers, so there may be two of one stream.
-		if place := &d.learning.recent[i]; place.stream == t.Stream && place.length == t.Length && !d.twice(i) {
-			return d.learn(t, place.at)
+		if !d.learning.recent[i].is(&t.Block) {
+			continue
 		}
+		if found != none {
+			return false // a stream may have several that are alike, such as those of interim responses
+		}
+		found = i
 	}
-	return false
+	return found != none && d.learn(t, d.learning.recent[found].at)
 }
 
-// twice says whether another recent block is as well of that stream and length.
-func (d *Decoder) twice(index int) bool {
-	for i := range d.learning.recent {
-		if i != index && d.learning.recent[i].stream == d.learning.recent[index].stream &&
-			d.learning.recent[i].length == d.learning.recent[index].length {
-			return true
-		}
+const none = -1
+
+// is says whether a block that was seen is the one that is told of: of that, what it does not have may be anything.
+func (b *Block) is(told *Block) bool {
+	if b.Stream != told.Stream || b.Length != told.Length || b.EndStream != told.EndStream {
+		return false
 	}
-	return false
+	most := min(b.Length, uint32(len(b.First)))
+	return bytes.Equal(b.First[:most], told.First[:most])
 }
 
 // Expect takes in the table as it will be after a header block that comes with the next call, or later. The decoder keeps
@@ -69,18 +84,24 @@ func (d *Decoder) Expect(t *Table) {
 }
 
 // remember takes note of a header block that begins, where one before it had a field that is not known.
-func (d *Decoder) remember() {
+func (d *Decoder) remember(block []byte) {
 	l := &d.learning
-	if l.recent == nil {
+	if l.recent == nil && l.expected == nil {
 		return
 	}
-	place := blockPlace{stream: d.blockFrame.stream, length: d.blockFrame.length, at: d.table.inserted}
-	if len(l.recent) < recentBlocks {
-		l.recent = append(l.recent, place)
-		return
+	l.current = blockPlace{
+		Block: Block{Stream: d.blockFrame.stream, Length: d.blockFrame.length, EndStream: d.blockFrame.has(flagEndStream)},
+		at:    d.table.inserted,
 	}
-	l.recent[l.next] = place
-	l.next = (l.next + 1) % recentBlocks
+	copy(l.current.First[:], block)
+	switch {
+	case l.recent == nil:
+	case len(l.recent) < recentBlocks:
+		l.recent = append(l.recent, l.current)
+	default:
+		l.recent[l.next] = l.current
+		l.next = (l.next + 1) % recentBlocks
+	}
 }
 
 // miss takes note that a block has a field that is not known.
@@ -94,13 +115,11 @@ func (d *Decoder) miss() {
 // meet learns the table that is expected, if the block that has ended is its block.
 func (d *Decoder) meet() {
 	expected := d.learning.expected
-	if expected == nil || expected.Stream != d.blockFrame.stream {
+	if expected == nil || !d.learning.current.is(&expected.Block) {
 		return
 	}
 	d.learning.expected = nil
-	if expected.Length == d.blockFrame.length {
-		d.learn(expected, d.table.inserted)
-	}
+	d.learn(expected, d.table.inserted)
 }
 
 // forgetTable takes note that fields may have been put into the table that were not seen.

@@ -28,25 +28,27 @@ func tableOf(owner unsafe.Pointer) []byte {
 
 // block is a header block of a connection, with its encoder's table before and after it.
 type block struct {
-	stream, length uint32
-	frame          []byte
-	before, after  []byte
-	fields         []string
+	http2.Block
+	frame         []byte
+	before, after []byte
+	fields        []string
 }
 
 // blocks are those of a connection, of which some are all alike and others have something new.
 func blocks(count int, extra func(number int) []string) (all []block) {
 	w := newWriter()
 	for number := range count {
-		b := block{stream: uint32(2*number + 1), before: tableOf(unsafe.Pointer(w.encoder))}
+		b := block{before: tableOf(unsafe.Pointer(w.encoder))}
+		b.Stream, b.EndStream = uint32(2*number+1), true
 		b.fields = append([]string{
 			":method", "POST", ":scheme", "http", ":path", fmt.Sprintf("/service/%d", number%3), ":authority", "host",
 			"content-type", "application/grpc", "user-agent", "test", "x-other", fmt.Sprint(number % 2),
 		}, extra(number)...)
 		w.Reset()
-		w.headers(b.stream, true, b.fields...)
+		w.headers(b.Stream, true, b.fields...)
 		b.frame = append([]byte(nil), w.Bytes()...)
-		b.length = uint32(len(b.frame) - 9)
+		b.Length = uint32(len(b.frame) - 9)
+		copy(b.First[:], b.frame[9:])
 		b.after = tableOf(unsafe.Pointer(w.encoder))
 		all = append(all, b)
 	}
@@ -84,7 +86,7 @@ func (j *joined) take(t *testing.T, b *block) *http2.Headers {
 
 func requireKnown(t *testing.T, b *block, headers *http2.Headers) {
 	t.Helper()
-	require.False(t, headers.Unknown, "stream %d", b.stream)
+	require.False(t, headers.Unknown, "stream %d", b.Stream)
 	for _, n := range named {
 		for i := 0; i < len(b.fields); i += 2 {
 			if b.fields[i] == n.name {
@@ -111,7 +113,7 @@ func TestLearn(t *testing.T) {
 					}
 					wanted := &all[at]
 					require.False(t, j.Learned())
-					require.True(t, j.Learn(&http2.Table{Stream: wanted.stream, Length: wanted.length, Fields: wanted.before}))
+					require.True(t, j.Learn(&http2.Table{Block: wanted.Block, Fields: wanted.before}))
 					require.True(t, j.Learned())
 					for number := at + late; number < len(all); number++ {
 						requireKnown(t, &all[number], j.take(t, &all[number]))
@@ -129,7 +131,7 @@ func TestExpect(t *testing.T) {
 			all := blocks(200, extra)
 			j := join()
 			j.take(t, &all[18])
-			j.Expect(&http2.Table{Stream: all[20].stream, Length: all[20].length, Fields: all[20].after})
+			j.Expect(&http2.Table{Block: all[20].Block, Fields: all[20].after})
 			j.take(t, &all[19])
 			require.False(t, j.Learned(), "its block did not come yet")
 			j.take(t, &all[20])
@@ -144,15 +146,19 @@ func TestExpect(t *testing.T) {
 // What does not agree with all that is known is not believed, and changes nothing.
 func TestLearnNothing(t *testing.T) {
 	all := blocks(40, churn)
-	right := http2.Table{Stream: all[21].stream, Length: all[21].length, Fields: all[21].before}
-	for name, wrong := range map[string]http2.Table{
-		"stream": {Stream: right.Stream + 100, Length: right.Length, Fields: right.Fields},
-		"length": {Stream: right.Stream, Length: right.Length + 1, Fields: right.Fields},
-		"later":  {Stream: right.Stream, Length: right.Length, Fields: all[22].before},
-		"sooner": {Stream: right.Stream, Length: right.Length, Fields: all[20].before},
-		"cut":    {Stream: right.Stream, Length: right.Length, Fields: right.Fields[:len(right.Fields)-1]},
-		"other":  {Stream: right.Stream, Length: right.Length, Fields: []byte("\x05\x00\x01\x00:pathx")},
+	right := http2.Table{Block: all[21].Block, Fields: all[21].before}
+	for name, spoil := range map[string]func(*http2.Table){
+		"stream": func(t *http2.Table) { t.Stream += 100 },
+		"length": func(t *http2.Table) { t.Length++ },
+		"end":    func(t *http2.Table) { t.EndStream = false },
+		"bytes":  func(t *http2.Table) { t.First[0]++ },
+		"later":  func(t *http2.Table) { t.Fields = all[22].before },
+		"sooner": func(t *http2.Table) { t.Fields = all[20].before },
+		"cut":    func(t *http2.Table) { t.Fields = t.Fields[:len(t.Fields)-1] },
+		"other":  func(t *http2.Table) { t.Fields = []byte("\x05\x00\x01\x00:pathx") },
 	} {
+		wrong := right
+		spoil(&wrong)
 		t.Run(name, func(t *testing.T) {
 			j, same := join(), join()
 			for number := 19; number < 24; number++ {
@@ -170,7 +176,9 @@ func TestLearnNothing(t *testing.T) {
 	t.Run("expected of another length", func(t *testing.T) {
 		j := join()
 		j.take(t, &all[18])
-		j.Expect(&http2.Table{Stream: all[20].stream, Length: all[20].length + 1, Fields: all[20].after})
+		expected := http2.Table{Block: all[20].Block, Fields: all[20].after}
+		expected.Length++
+		j.Expect(&expected)
 		j.take(t, &all[19])
 		j.take(t, &all[20])
 		assert.False(t, j.Learned())
@@ -202,7 +210,7 @@ func TestLearnPart(t *testing.T) {
 			break
 		}
 	}
-	require.True(t, j.Learn(&http2.Table{Stream: all[20].stream, Length: all[20].length, Fields: half, Partial: true}))
+	require.True(t, j.Learn(&http2.Table{Block: all[20].Block, Fields: half, Partial: true}))
 	assert.False(t, j.Learned())
 	assert.True(t, j.take(t, &all[21]).Missing)
 }
@@ -218,10 +226,9 @@ func FuzzLearn(f *testing.F) {
 		for number := 19; number <= 20+int(late%4); number++ {
 			j.take(t, &all[number])
 		}
-		table := http2.Table{Stream: all[20].stream, Length: all[20].length, Fields: fields}
+		table := http2.Table{Block: all[20].Block, Fields: fields}
 		if late&4 != 0 {
-			table.Stream = all[26].stream
-			table.Length = all[26].length
+			table.Block = all[26].Block
 			j.Expect(&table)
 		} else {
 			j.Learn(&table)
