@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -126,7 +128,7 @@ func (o *observation) make(client *program, port, count int) (clients, servers [
 	require.Eventually(o.t, func() bool {
 		clients, servers = o.spansOf(port)
 		return len(clients) >= count && len(servers) >= count
-	}, patience, time.Millisecond)
+	}, patience, time.Millisecond, "lost %v", o.losses())
 	require.Len(o.t, clients, count)
 	require.Len(o.t, servers, count)
 	return clients, servers
@@ -190,6 +192,72 @@ func TestGRPCJoinedMidway(t *testing.T) {
 			clients, servers = o.make(client, port, 100)
 			assert.Len(t, methods(clients), 2)
 			assert.Len(t, methods(servers), 2)
+		})
+	}
+}
+
+// buildJoined makes a program of net/http alone, without symbols. toolchain is a version of Go to fetch; empty: this one.
+func buildJoined(t *testing.T, toolchain string) string {
+	t.Helper()
+	source, err := os.ReadFile("testdata/programs/joined/main.go")
+	require.NoError(t, err)
+	directory := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "main.go"), source, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "go.mod"), []byte("module joined\n\ngo 1.20\n"), 0o600))
+	command := exec.Command("go", "build", "-ldflags=-s -w", "-o", "joined", ".")
+	command.Dir = directory
+	command.Env = append(os.Environ(), "GOFLAGS=")
+	if toolchain != "" {
+		// go test has set GOROOT, and put its own tools first.
+		command.Env = slices.DeleteFunc(append(command.Env, "GOTOOLCHAIN="+toolchain), func(variable string) bool {
+			return strings.HasPrefix(variable, "GOROOT=") || strings.HasPrefix(variable, "GOTOOLCHAIN_INTERNAL")
+		})
+	}
+	output, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	return filepath.Join(directory, "joined")
+}
+
+// paths counts spans by the path that they know.
+func paths(spans []ptrace.Span) map[string]int {
+	got := map[string]int{}
+	for _, span := range spans {
+		got[spanPath(span)]++
+	}
+	return got
+}
+
+// TestHTTP2JoinedMidway does the same with net/http, in TLS. EBPFRECEIVER_TEST_GO names versions of Go to build it with.
+func TestHTTP2JoinedMidway(t *testing.T) {
+	for _, toolchain := range append([]string{""}, strings.Fields(os.Getenv("EBPFRECEIVER_TEST_GO"))...) {
+		t.Run("Go "+toolchain, func(t *testing.T) {
+			path := buildJoined(t, toolchain)
+			server := start(t, nil, path)
+			port := server.record(t).Port
+			client := start(t, nil, path, strconv.Itoa(port))
+			client.tell(t, "100")
+			client.record(t)
+
+			o := observe(t, selecting(t, path))
+			o.attached(server, client)
+			client.tell(t, "10") // with these, the connection is joined: an exchange under way then is not told of
+			client.record(t)
+			time.Sleep(200 * time.Millisecond)
+			joined := o.losses()
+			batches := 0
+			require.Eventually(t, func() bool {
+				batches++
+				clients, servers := o.make(client, port, 10)
+				want := map[string]int{"/service/0": 5, "/service/1": 5}
+				return assert.ObjectsAreEqual(want, paths(clients)) && assert.ObjectsAreEqual(want, paths(servers))
+			}, patience, 20*time.Millisecond)
+			t.Logf("all is known after %d batches of 10 requests", batches)
+
+			clients, servers := o.make(client, port, 200)
+			want := map[string]int{"/service/0": 100, "/service/1": 100}
+			assert.Equal(t, want, paths(clients))
+			assert.Equal(t, want, paths(servers))
+			assert.Equal(t, joined, o.losses())
 		})
 	}
 }
