@@ -20,6 +20,7 @@
 #include <bpf/bpf_tracing.h>
 #include "http/frames.h"
 #include "http/go_client.h"
+#include "http/go_tables.h"
 #include "http/http1.h"
 #include "http/indirect.h"
 #include "http/message.h"
@@ -433,4 +434,11 @@ SEC("uprobe/go_client")
 int http_go_client(struct pt_regs___goroutine *ctx)
 {
 	return note_go_caller(first_argument(ctx), goroutine_address(ctx), goroutine_stack(ctx));
+}
+
+/* Where net/http and golang.org/x/net/http2 read and write header blocks: see go_table_event. */
+SEC("uprobe/go_tables")
+int http_go_tables(struct pt_regs___goroutine *ctx)
+{
+	return go_table(ctx, bpf_get_attach_cookie(ctx));
 }

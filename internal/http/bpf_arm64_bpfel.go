@@ -40,6 +40,35 @@ type bpfGoProcess struct {
 	ParentGoid  uint32
 }
 
+type bpfGoTableEvent uint32
+
+const (
+	bpfGoTableEventGO_FRAME_READ    bpfGoTableEvent = 1
+	bpfGoTableEventGO_BLOCK_READ    bpfGoTableEvent = 2
+	bpfGoTableEventGO_FIELD_WRITTEN bpfGoTableEvent = 3
+	bpfGoTableEventGO_FRAME_WRITTEN bpfGoTableEvent = 4
+)
+
+type bpfGoTableKey struct {
+	_        structs.HostLayout
+	Address  uint64
+	Pid      uint32
+	Reserved uint32
+}
+
+type bpfGoTableWork struct {
+	_       structs.HostLayout
+	Encoder uint64
+	Reads   struct {
+		_        structs.HostLayout
+		First    uint64
+		Length   uint32
+		Stream   uint32
+		Ends     bool
+		Reserved [7]uint8
+	}
+}
+
 type bpfHttpSocket struct {
 	_           structs.HostLayout
 	Cookie      uint64
@@ -155,6 +184,7 @@ const (
 	bpfMessageKindMESSAGE_CONNECTION bpfMessageKind = 4
 	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
 	bpfMessageKindMESSAGE_WAKE       bpfMessageKind = 6
+	bpfMessageKindMESSAGE_TABLE      bpfMessageKind = 7
 )
 
 type bpfOtherSocket struct {
@@ -227,6 +257,9 @@ const (
 	bpfMapEvents               = "events"
 	bpfMapGoCallers            = "go_callers"
 	bpfMapGoProcesses          = "go_processes"
+	bpfMapGoTableProcesses     = "go_table_processes"
+	bpfMapGoTableWorks         = "go_table_works"
+	bpfMapGoTablesTold         = "go_tables_told"
 	bpfMapLosses               = "losses"
 	bpfMapOthers               = "others"
 	bpfMapPackets              = "packets"
@@ -241,6 +274,7 @@ const (
 	bpfMapWalks                = "walks"
 	bpfProgHttpEnd             = "http_end"
 	bpfProgHttpGoClient        = "http_go_client"
+	bpfProgHttpGoTables        = "http_go_tables"
 	bpfProgHttpGoTls           = "http_go_tls"
 	bpfProgHttpReceive         = "http_receive"
 	bpfProgHttpReceiveMoved    = "http_receive_moved"
@@ -252,6 +286,7 @@ const (
 	bpfVarGoProcessesAdded     = "go_processes_added"
 	bpfVarHeadBytes            = "head_bytes"
 	bpfVarKeepGoProcess        = "keep_go_process"
+	bpfVarKeepGoTableEvent     = "keep_go_table_event"
 	bpfVarKeepLossReason       = "keep_loss_reason"
 	bpfVarKeepMessage          = "keep_message"
 	bpfVarKeepMessageDirection = "keep_message_direction"
@@ -313,6 +348,7 @@ type bpfSpecs struct {
 type bpfProgramSpecs struct {
 	HttpEnd           *ebpf.ProgramSpec `ebpf:"http_end"`
 	HttpGoClient      *ebpf.ProgramSpec `ebpf:"http_go_client"`
+	HttpGoTables      *ebpf.ProgramSpec `ebpf:"http_go_tables"`
 	HttpGoTls         *ebpf.ProgramSpec `ebpf:"http_go_tls"`
 	HttpReceive       *ebpf.ProgramSpec `ebpf:"http_receive"`
 	HttpReceiveMoved  *ebpf.ProgramSpec `ebpf:"http_receive_moved"`
@@ -326,22 +362,25 @@ type bpfProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
-	Descriptions   *ebpf.MapSpec `ebpf:"descriptions"`
-	Events         *ebpf.MapSpec `ebpf:"events"`
-	GoCallers      *ebpf.MapSpec `ebpf:"go_callers"`
-	GoProcesses    *ebpf.MapSpec `ebpf:"go_processes"`
-	Losses         *ebpf.MapSpec `ebpf:"losses"`
-	Others         *ebpf.MapSpec `ebpf:"others"`
-	Packets        *ebpf.MapSpec `ebpf:"packets"`
-	Pipelining     *ebpf.MapSpec `ebpf:"pipelining"`
-	Scratch        *ebpf.MapSpec `ebpf:"scratch"`
-	ScratchTaken   *ebpf.MapSpec `ebpf:"scratch_taken"`
-	Sockets        *ebpf.MapSpec `ebpf:"sockets"`
-	TlsBlank       *ebpf.MapSpec `ebpf:"tls_blank"`
-	TlsCarriers    *ebpf.MapSpec `ebpf:"tls_carriers"`
-	TlsConnections *ebpf.MapSpec `ebpf:"tls_connections"`
-	TlsThreads     *ebpf.MapSpec `ebpf:"tls_threads"`
-	Walks          *ebpf.MapSpec `ebpf:"walks"`
+	Descriptions     *ebpf.MapSpec `ebpf:"descriptions"`
+	Events           *ebpf.MapSpec `ebpf:"events"`
+	GoCallers        *ebpf.MapSpec `ebpf:"go_callers"`
+	GoProcesses      *ebpf.MapSpec `ebpf:"go_processes"`
+	GoTableProcesses *ebpf.MapSpec `ebpf:"go_table_processes"`
+	GoTableWorks     *ebpf.MapSpec `ebpf:"go_table_works"`
+	GoTablesTold     *ebpf.MapSpec `ebpf:"go_tables_told"`
+	Losses           *ebpf.MapSpec `ebpf:"losses"`
+	Others           *ebpf.MapSpec `ebpf:"others"`
+	Packets          *ebpf.MapSpec `ebpf:"packets"`
+	Pipelining       *ebpf.MapSpec `ebpf:"pipelining"`
+	Scratch          *ebpf.MapSpec `ebpf:"scratch"`
+	ScratchTaken     *ebpf.MapSpec `ebpf:"scratch_taken"`
+	Sockets          *ebpf.MapSpec `ebpf:"sockets"`
+	TlsBlank         *ebpf.MapSpec `ebpf:"tls_blank"`
+	TlsCarriers      *ebpf.MapSpec `ebpf:"tls_carriers"`
+	TlsConnections   *ebpf.MapSpec `ebpf:"tls_connections"`
+	TlsThreads       *ebpf.MapSpec `ebpf:"tls_threads"`
+	Walks            *ebpf.MapSpec `ebpf:"walks"`
 }
 
 // bpfVariableSpecs contains global variables before they are loaded into the kernel.
@@ -352,6 +391,7 @@ type bpfVariableSpecs struct {
 	GoProcessesAdded     *ebpf.VariableSpec `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.VariableSpec `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.VariableSpec `ebpf:"keep_go_process"`
+	KeepGoTableEvent     *ebpf.VariableSpec `ebpf:"keep_go_table_event"`
 	KeepLossReason       *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.VariableSpec `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.VariableSpec `ebpf:"keep_message_direction"`
@@ -389,22 +429,25 @@ func (o *bpfObjects) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
-	Descriptions   *ebpf.Map `ebpf:"descriptions"`
-	Events         *ebpf.Map `ebpf:"events"`
-	GoCallers      *ebpf.Map `ebpf:"go_callers"`
-	GoProcesses    *ebpf.Map `ebpf:"go_processes"`
-	Losses         *ebpf.Map `ebpf:"losses"`
-	Others         *ebpf.Map `ebpf:"others"`
-	Packets        *ebpf.Map `ebpf:"packets"`
-	Pipelining     *ebpf.Map `ebpf:"pipelining"`
-	Scratch        *ebpf.Map `ebpf:"scratch"`
-	ScratchTaken   *ebpf.Map `ebpf:"scratch_taken"`
-	Sockets        *ebpf.Map `ebpf:"sockets"`
-	TlsBlank       *ebpf.Map `ebpf:"tls_blank"`
-	TlsCarriers    *ebpf.Map `ebpf:"tls_carriers"`
-	TlsConnections *ebpf.Map `ebpf:"tls_connections"`
-	TlsThreads     *ebpf.Map `ebpf:"tls_threads"`
-	Walks          *ebpf.Map `ebpf:"walks"`
+	Descriptions     *ebpf.Map `ebpf:"descriptions"`
+	Events           *ebpf.Map `ebpf:"events"`
+	GoCallers        *ebpf.Map `ebpf:"go_callers"`
+	GoProcesses      *ebpf.Map `ebpf:"go_processes"`
+	GoTableProcesses *ebpf.Map `ebpf:"go_table_processes"`
+	GoTableWorks     *ebpf.Map `ebpf:"go_table_works"`
+	GoTablesTold     *ebpf.Map `ebpf:"go_tables_told"`
+	Losses           *ebpf.Map `ebpf:"losses"`
+	Others           *ebpf.Map `ebpf:"others"`
+	Packets          *ebpf.Map `ebpf:"packets"`
+	Pipelining       *ebpf.Map `ebpf:"pipelining"`
+	Scratch          *ebpf.Map `ebpf:"scratch"`
+	ScratchTaken     *ebpf.Map `ebpf:"scratch_taken"`
+	Sockets          *ebpf.Map `ebpf:"sockets"`
+	TlsBlank         *ebpf.Map `ebpf:"tls_blank"`
+	TlsCarriers      *ebpf.Map `ebpf:"tls_carriers"`
+	TlsConnections   *ebpf.Map `ebpf:"tls_connections"`
+	TlsThreads       *ebpf.Map `ebpf:"tls_threads"`
+	Walks            *ebpf.Map `ebpf:"walks"`
 }
 
 func (m *bpfMaps) Close() error {
@@ -413,6 +456,9 @@ func (m *bpfMaps) Close() error {
 		m.Events,
 		m.GoCallers,
 		m.GoProcesses,
+		m.GoTableProcesses,
+		m.GoTableWorks,
+		m.GoTablesTold,
 		m.Losses,
 		m.Others,
 		m.Packets,
@@ -436,6 +482,7 @@ type bpfVariables struct {
 	GoProcessesAdded     *ebpf.Variable `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.Variable `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.Variable `ebpf:"keep_go_process"`
+	KeepGoTableEvent     *ebpf.Variable `ebpf:"keep_go_table_event"`
 	KeepLossReason       *ebpf.Variable `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.Variable `ebpf:"keep_message"`
 	KeepMessageDirection *ebpf.Variable `ebpf:"keep_message_direction"`
@@ -459,6 +506,7 @@ type bpfVariables struct {
 type bpfPrograms struct {
 	HttpEnd           *ebpf.Program `ebpf:"http_end"`
 	HttpGoClient      *ebpf.Program `ebpf:"http_go_client"`
+	HttpGoTables      *ebpf.Program `ebpf:"http_go_tables"`
 	HttpGoTls         *ebpf.Program `ebpf:"http_go_tls"`
 	HttpReceive       *ebpf.Program `ebpf:"http_receive"`
 	HttpReceiveMoved  *ebpf.Program `ebpf:"http_receive_moved"`
@@ -472,6 +520,7 @@ func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.HttpEnd,
 		p.HttpGoClient,
+		p.HttpGoTables,
 		p.HttpGoTls,
 		p.HttpReceive,
 		p.HttpReceiveMoved,

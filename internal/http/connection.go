@@ -67,6 +67,7 @@ type pairing struct {
 	connections map[uint64]*connection
 	clients     map[exchangeKey]identity // requests of clients that wait for their responses
 	serving     *serving
+	tables      tables
 	drops       [dropReasons]uint64
 	joined      uint64 // connections that were first seen with a response, which is not told of
 	requests    http1.Requests
@@ -94,6 +95,7 @@ func newPairing(
 		connections:    map[uint64]*connection{},
 		clients:        map[exchangeKey]identity{},
 		serving:        newServing(maxUnits),
+		tables:         newTables(),
 		locate:         func(*Exchange) identity { return identity{} },
 		schedules:      func(*messageHead, Role) scheduling { return schedulingUnknown },
 	}
@@ -167,8 +169,12 @@ func (c *connection) responseStream() *stream {
 
 // handle takes in one message, the bytes that were captured of it, and what describes its connection, where it does.
 func (p *pairing) handle(m *message, head *messageHead, data []byte) {
-	c := p.connections[m.Cookie]
 	kind := m.kind()
+	if kind == bpfMessageKindMESSAGE_TABLE {
+		p.handleTable(m, data)
+		return
+	}
+	c := p.connections[m.Cookie]
 	if m.TimeNs < p.sinceNs || p.untilNs != 0 && m.TimeNs >= p.untilNs {
 		if c == nil && head != nil && kind != bpfMessageKindMESSAGE_END {
 			p.remember(m.Cookie, head) // it will not be described again soon

@@ -38,6 +38,7 @@ func (p *pairing) handleFrames(c *connection, m *message, head *messageHead, dat
 		p.loseRequests(c, dropGap, uint32(len(c.pending))) // what was asked in HTTP/1 is not answered any more
 		p.forget(c)
 	}
+	p.tables.sends(c.multiplexed, m, &c.described)
 	c.multiplexed.handle(m, &c.described, &call)
 }
 

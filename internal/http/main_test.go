@@ -43,6 +43,8 @@ func TestMain(m *testing.M) {
 		exit(uringMain(os.Args[1:]))
 	case "serve gRPC":
 		exit(serveGRPCMain())
+	case "call gRPC on request":
+		exit(callGRPCOnRequestMain(os.Args[1]))
 	case "call gRPC":
 		exit(callGRPCMain(os.Args[1], os.Args[2], os.Args[3]))
 	}

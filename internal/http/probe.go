@@ -95,6 +95,7 @@ type Probe struct {
 	reader      *ring.Reader
 	attachments []*kernel.Attachment
 	inspector   *inspector
+	goTables    *goTables
 	runtimes    *runtimes
 	secure      *secure // nil: nothing is followed that is encrypted
 	traces      *signal.Handoff[ptrace.Traces]
@@ -120,7 +121,7 @@ type Probe struct {
 
 // counters are read by Stats while the probe runs.
 type counters struct {
-	messages           [bpfMessageKindMESSAGE_WAKE + 1]atomic.Uint64
+	messages           [bpfMessageKindMESSAGE_TABLE + 1]atomic.Uint64
 	server, client     atomic.Uint64 // exchanges
 	exports            atomic.Uint64 // of processes that are left out for it
 	unsampled          atomic.Uint64
@@ -129,6 +130,7 @@ type counters struct {
 	series, overflowed atomic.Uint64
 	joined             atomic.Uint64
 	parents            atomic.Uint64 // that were found for clients
+	learned, unmatched atomic.Uint64 // tables of programs of Go
 	units, unlisted    atomic.Uint64
 	connections        atomic.Uint64
 	drops              [dropReasons]atomic.Uint64
@@ -198,6 +200,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 	}
 	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
 	p.pairing.locate, p.pairing.schedules = p.locate, p.schedules
+	p.pairing.tables.want = func(head *messageHead) { p.goTables.want(head.processKey()) }
 	p.pairing.secured = func(m *message, head *messageHead) bool { return p.secure.notice(m, head, time.Now()) }
 	return p, nil
 }
@@ -255,7 +258,7 @@ func (p *Probe) load() error {
 			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
 		}
 	}
-	for _, name := range []string{openSSLProgram, goProgram, goClientProgram} {
+	for _, name := range []string{openSSLProgram, goProgram, goClientProgram, goTablesProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
 	for _, h := range hooks() {
@@ -316,10 +319,15 @@ func (p *Probe) inspect() error {
 			config.TLS = secure.uprobes(p.collection.Programs[openSSLProgram], p.collection.Programs[goProgram])
 		}
 	}
+	goTables, err := newGoTables(
+		p.procFS, p.collection.Programs[goTablesProgram], p.collection.Maps["go_table_processes"], p.logger)
+	if err != nil {
+		return fmt.Errorf("look for programs of Go: %w", err)
+	}
 	inspector.start(tls.NewFinder(config, p.logger), runtimes, p.owners.table, config.TLS != nil)
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
-	p.inspector, p.runtimes, p.secure = inspector, runtimes, secure
+	p.inspector, p.goTables, p.runtimes, p.secure = inspector, goTables, runtimes, secure
 	return nil
 }
 
@@ -327,7 +335,8 @@ func (p *Probe) release() error {
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
 	errs := []error{p.inspector.close(), p.indirect.close()}
-	p.inspector, p.secure, p.runtimes, p.indirect = nil, nil, nil, nil
+	p.goTables.close()
+	p.inspector, p.goTables, p.secure, p.runtimes, p.indirect = nil, nil, nil, nil, nil
 	for _, attachment := range p.attachments {
 		errs = append(errs, attachment.Close())
 	}
@@ -506,6 +515,8 @@ func (p *Probe) publish() {
 	p.counters.unsampled.Store(p.sampler.unsampled)
 	p.counters.joined.Store(p.pairing.joined)
 	p.counters.parents.Store(p.pairing.serving.told)
+	p.counters.learned.Store(p.pairing.tables.learned)
+	p.counters.unmatched.Store(p.pairing.tables.unmatched)
 	p.counters.units.Store(uint64(len(p.pairing.serving.units)))
 	p.counters.unlisted.Store(p.pairing.serving.full)
 	for reason, count := range p.pairing.drops {
@@ -527,6 +538,8 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Kind: "client_exchange", Count: p.counters.client.Load()},
 			{Probe: ProbeName, Kind: "joined_midway", Count: p.counters.joined.Load()},
 			{Probe: ProbeName, Kind: "parent_found", Count: p.counters.parents.Load()},
+			{Probe: ProbeName, Kind: "go_table_learned", Count: p.counters.learned.Load()},
+			{Probe: ProbeName, Kind: "go_table_unmatched", Count: p.counters.unmatched.Load()},
 			{Probe: ProbeName, Kind: "trace_export", Count: p.counters.exports.Load()},
 			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
 			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},
@@ -557,6 +570,7 @@ func (p *Probe) Stats() kernel.Stats {
 	stats.Losses = append(stats.Losses, kernel.LossCount{
 		Probe: ProbeName, Reason: "tls_unobserved", Count: p.secure.unobservedCount(),
 	})
+	stats.Add(p.goTables.stats())
 	loaded, err := ring.Stats(ProbeName, p.collection, p.reader, lossReasons[:])
 	if err != nil {
 		p.logger.Error("Read what the HTTP probe lost", zap.Error(err))

@@ -52,6 +52,7 @@ const (
 
 // observation is a running probe and what it has handed over.
 type observation struct {
+	took time.Duration // of the calls that were made last
 	*Probe
 	t       *testing.T
 	mutex   sync.Mutex

@@ -153,7 +153,8 @@ func (s *streams) handle(m *message, head *messageHead, call *http2.Call) {
 	}
 	side.started = true
 	s.pairing.drops[dropLargeHead] += decoder.TooLarge
-	decoder.TooLarge = 0
+	s.pairing.tables.learned += decoder.Taught
+	decoder.TooLarge, decoder.Taught = 0, 0
 	s.message, s.head = nil, nil
 }
 
@@ -308,6 +309,9 @@ func (s *side) tellRole(requests bool) {
 func (s *side) Headers(headers *http2.Headers) {
 	if s.failed || headers.Stream%2 == 0 {
 		return // pushed by the server: nobody asked for it
+	}
+	if headers.Missing {
+		s.misses()
 	}
 	asks := headers.Has(http2.FieldMethod) || headers.Has(http2.FieldPath) || headers.Has(http2.FieldScheme) ||
 		headers.Has(http2.FieldAuthority) || headers.Has(http2.FieldProtocol)

@@ -15,6 +15,7 @@ enum message_kind {
 	MESSAGE_CONNECTION, /* a message_head follows: whose the messages are that come next on this connection */
 	MESSAGE_END,	    /* the socket is freed */
 	MESSAGE_WAKE,	    /* of no connection: a program is to be attached, see indirect.h */
+	MESSAGE_TABLE,	    /* a table of header fields in a program of Go: see go_tables.h */
 };
 
 enum message_direction {
@@ -23,7 +24,8 @@ enum message_direction {
 };
 
 enum message_flag {
-	MESSAGE_TRUNCATED = 2, /* frames: not all that is wanted of this call was captured */
+	MESSAGE_TRUNCATED =
+		2, /* frames: not all that is wanted of this call was captured; table: the oldest are missing */
 	MESSAGE_BEGINNING = 4, /* frames: a client's preface comes before them; connection: it begins */
 	MESSAGE_SECURE =
 		8, /* TLS has carried it: offset and length are of what was encrypted; connection: it carries TLS */
@@ -32,17 +34,18 @@ enum message_flag {
 /* Bytes that calls moved. What was captured of them follows. */
 struct message {
 	__u64 time_ns;
-	__u64 cookie;
-	__u64 tail;   /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known
-		       */
-	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32; frames: among those that are told of
-		       */
+	__u64 cookie; /* table: the thread group id of the program, instead */
+	__u64 tail; /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known;
+		       table: the first of the block */
+	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32; frames: among those that are told of;
+			  table: the stream of the block */
 	__u32 length; /* how many bytes were moved, or are about to be for certain; at the end: the offset after all
-			 bytes received */
+			 bytes received; table: of the first frame of the block, written: of its fragment */
 	__u32 srtt_us; /* 0: not known */
 	__u32 retransmits;
 	__u32 tid;	  /* the thread that made the call */
-	__u32 frame_left; /* frames: what at offset is still to come of the payload of the frame under way */
+	__u32 frame_left; /* frames: what at offset is still to come of the payload of the frame under way; table: 1:
+			     the block ends its stream */
 	__s32 error;	  /* at the end: sk_err; else -EFAULT where the first bytes are in memory that cannot be read */
 	__u16 captured;
 	__u8 kind;

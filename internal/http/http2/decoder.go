@@ -48,6 +48,8 @@ type Headers struct {
 	StartNs, EndNs uint64
 	// Unknown says that there are fields of which it is not known what they are. So a field without a value may be there.
 	Unknown bool
+	// Missing says that there are fields of which the dynamic table does not know what they are: see Learn.
+	Missing bool
 	// Partial says that it was not seen to its end. Then it may be told of after what answers it, and EndNs is of the last
 	// byte that was seen.
 	Partial bool
@@ -74,7 +76,7 @@ func (h *Headers) clear() {
 func (h *Headers) set(e entry) {
 	switch {
 	case e.field == fieldUnknown:
-		h.Unknown = true
+		h.Unknown, h.Missing = true, true
 	case e.field != fieldOther && !h.Has(e.field):
 		h.present |= 1 << e.field
 		h.values[e.field] = e.value
@@ -104,14 +106,17 @@ type Decoder struct {
 	Handler Handler
 	// TooLarge counts header blocks that were cut off because they have more than 64 KiB.
 	TooLarge uint64
+	// Taught counts how often a table was learned.
+	Taught uint64
 	// NoPreface says that there is no connection preface in this direction, as in that of responses.
 	NoPreface bool
 
-	table   table
-	scratch bytes.Buffer       // of a Huffman code
-	last    [fieldCount]string // values, to use them again
-	headers Headers            // to hand over
-	err     error              // of the stream: it is decoded no more
+	table    table
+	learning learning
+	scratch  bytes.Buffer       // of a Huffman code
+	last     [fieldCount]string // values, to use them again
+	headers  Headers            // to hand over
+	err      error              // of the stream: it is decoded no more
 
 	seen   bool   // there was a call, so at is known
 	at     uint32 // where the bytes end that were told of
@@ -160,6 +165,7 @@ func (d *Decoder) Call(c *Call) error {
 	d.err = d.call(c)
 	if d.err != nil {
 		d.payload, d.block, d.table, d.scratch = nil, nil, table{}, bytes.Buffer{}
+		d.learning = learning{}
 		d.last, d.headers = [fieldCount]string{}, Headers{}
 	}
 	return d.err
@@ -242,7 +248,7 @@ func (d *Decoder) lose() {
 	d.cut()
 	d.forgetFrame()
 	d.synced = false
-	d.table.forget()
+	d.forgetTable()
 	d.Handler.Lost()
 }
 
@@ -568,7 +574,7 @@ func (d *Decoder) endPart(payload []byte, atNs uint64) error {
 		return err
 	}
 	if overflowed {
-		d.table.forget()
+		d.forgetTable()
 	}
 	return nil
 }
@@ -579,10 +585,17 @@ func (d *Decoder) endBlock(block []byte, partial bool, atNs uint64) error {
 	h.clear()
 	h.Stream, h.EndStream, h.StartNs, h.EndNs = d.blockFrame.stream, d.blockFrame.has(flagEndStream), d.blockNs, atNs
 	h.Partial = partial
+	d.remember(block)
 	err := d.fields(h, block, partial)
 	d.inBlock, d.overflowed, d.block = false, false, trimmed(d.block)
 	if err != nil {
 		return d.blockFrame.failed(err)
+	}
+	if d.headers.Missing {
+		d.miss()
+	}
+	if !partial {
+		d.meet()
 	}
 	// What a server promises to push is read for the sake of the table.
 	if d.blockFrame.kind == typeHeaders {

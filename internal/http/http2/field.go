@@ -92,41 +92,41 @@ const staticEntries = 61
 func staticEntry(index uint64) entry {
 	switch index {
 	case 1:
-		return entry{FieldAuthority, ""}
+		return entry{field: FieldAuthority, value: ""}
 	case 2:
-		return entry{FieldMethod, "GET"}
+		return entry{field: FieldMethod, value: "GET"}
 	case 3:
-		return entry{FieldMethod, "POST"}
+		return entry{field: FieldMethod, value: "POST"}
 	case 4:
-		return entry{FieldPath, "/"}
+		return entry{field: FieldPath, value: "/"}
 	case 5:
-		return entry{FieldPath, "/index.html"}
+		return entry{field: FieldPath, value: "/index.html"}
 	case 6:
-		return entry{FieldScheme, "http"}
+		return entry{field: FieldScheme, value: "http"}
 	case 7:
-		return entry{FieldScheme, "https"}
+		return entry{field: FieldScheme, value: "https"}
 	case 8:
-		return entry{FieldStatus, "200"}
+		return entry{field: FieldStatus, value: "200"}
 	case 9:
-		return entry{FieldStatus, "204"}
+		return entry{field: FieldStatus, value: "204"}
 	case 10:
-		return entry{FieldStatus, "206"}
+		return entry{field: FieldStatus, value: "206"}
 	case 11:
-		return entry{FieldStatus, "304"}
+		return entry{field: FieldStatus, value: "304"}
 	case 12:
-		return entry{FieldStatus, "400"}
+		return entry{field: FieldStatus, value: "400"}
 	case 13:
-		return entry{FieldStatus, "404"}
+		return entry{field: FieldStatus, value: "404"}
 	case 14:
-		return entry{FieldStatus, "500"}
+		return entry{field: FieldStatus, value: "500"}
 	case 28:
-		return entry{FieldContentLength, ""}
+		return entry{field: FieldContentLength, value: ""}
 	case 31:
-		return entry{FieldContentType, ""}
+		return entry{field: FieldContentType, value: ""}
 	case 38:
-		return entry{FieldHost, ""}
+		return entry{field: FieldHost, value: ""}
 	case 58:
-		return entry{FieldUserAgent, ""}
+		return entry{field: FieldUserAgent, value: ""}
 	}
 	return entry{}
 }

@@ -18,10 +18,13 @@ const (
 	entryOverhead = 32
 )
 
-// entry is a field line as the dynamic table knows it. The value is kept where the field is of interest.
+// entry is a field line as the dynamic table knows it. The value is kept where the field is of interest, or unknown.
 type entry struct {
 	field Field
 	value string
+	// named is the place of the entry that has its name, in the order of what was put in since the last loss. It has a
+	// meaning where the field is not known.
+	named int64
 }
 
 func (e *entry) bytes() int { return entryOverhead + len(e.value) }
@@ -52,6 +55,7 @@ type table struct {
 	first    int     // of those that are there
 	bytes    int
 	maxBytes int
+	inserted int64 // since the last loss
 }
 
 // at finds an entry; false: it is not known.
@@ -73,6 +77,7 @@ func (t *table) add(e entry) {
 		t.entries, t.first = t.entries[:rest], 0
 	}
 	t.entries = append(t.entries, e)
+	t.inserted++
 	t.bytes += e.bytes()
 	t.evict()
 }
@@ -103,7 +108,7 @@ func (t *table) allow(bytes uint32) {
 // forget drops all entries. How large the real table is may have been lost as well.
 func (t *table) forget() {
 	clear(t.entries)
-	t.entries, t.first, t.bytes = t.entries[:0], 0, 0
+	t.entries, t.first, t.bytes, t.inserted = t.entries[:0], 0, 0, 0
 	t.maxBytes = max(t.maxBytes, defaultTableBytes)
 }
 
@@ -191,7 +196,11 @@ func (d *Decoder) literal(headers *Headers, block []byte, bits int, indexed bool
 	switch e.field {
 	case fieldOther:
 	case fieldUnknown:
-		headers.Unknown = true
+		// Its name may be learned later.
+		e.named = d.table.inserted - int64(index-staticEntries)
+		if plain, err := d.plain(value); indexed && err == nil && len(plain) <= maxKeptValue {
+			e.value = string(plain)
+		}
 	default:
 		plain, err := d.plain(value)
 		if err != nil {
