@@ -46,9 +46,9 @@ func (o *observation) attached(programs ...*program) {
 	}
 }
 
-// securely gives the two spans of an exchange in TLS. A client that has all that it was promised does not wait for the end
-// of the stream, so that its server may end later.
-func (o *observation) secured(port int, path string) (client, server ptrace.Span) {
+// endsApart gives the two spans of an exchange in TLS or HTTP/2. A client that has all that it was promised does not wait for
+// the end of the stream, so that its server may end later.
+func (o *observation) endsApart(port int, path string) (client, server ptrace.Span) {
 	o.t.Helper()
 	clients := o.wait(1, ptrace.SpanKindClient, port, path)
 	servers := o.wait(1, ptrace.SpanKindServer, port, path)
@@ -68,7 +68,7 @@ func TestCurlToGoTLS(t *testing.T) {
 	for _, version := range []string{"--http1.1", "--http2"} {
 		path := "/curl/" + version[2:]
 		told := curl(t, "-k", version, "-X", "POST", "--data-binary", "hello", securely(port, path+"?size=100000"))
-		client, accepted := o.secured(port, path)
+		client, accepted := o.endsApart(port, path)
 		check(t, client, told, false, false)
 		check(t, accepted, server.record(t), false, false)
 		for _, span := range []ptrace.Span{client, accepted} {
@@ -85,7 +85,7 @@ func TestUpgradeToHTTP2(t *testing.T) {
 	o := observe(t)
 	told := curl(t, "--http2", at(port, "/upgrade"))
 	require.EqualValues(t, 200, told.Status)
-	client, accepted := o.ends(port, "/upgrade")
+	client, accepted := o.endsApart(port, "/upgrade")
 	check(t, client, told, false, false)
 	check(t, accepted, told.other(), false, false)
 	assert.Empty(t, o.losses())
@@ -131,7 +131,7 @@ func TestTLSLibraries(t *testing.T) {
 				}
 				told := fetch(t, urls).records(t, len(urls))
 				for path, served := range server.records(t, len(urls)) {
-					requested, accepted := o.secured(port, path)
+					requested, accepted := o.endsApart(port, path)
 					check(t, requested, told[path], true, false)
 					check(t, accepted, served, true, false)
 				}
@@ -159,7 +159,7 @@ func TestCurlToNginxTLS(t *testing.T) {
 			told := curl(t, "-k", version, address)
 			requests := o.wait(1, ptrace.SpanKindClient, server.securePort, path)
 			assert.Len(t, requests, 1)
-			client, accepted := o.secured(server.securePort, path)
+			client, accepted := o.endsApart(server.securePort, path)
 			check(t, client, told, false, false)
 			check(t, accepted, told.other(), false, false)
 			assert.Equal(t, map[string]string{"--http1.1": "1.1", "--http2": "2"}[version], text(client, attrProtocolVersion))

@@ -71,6 +71,7 @@ func (h *Headers) clear() {
 		h.values[bits.TrailingZeros32(present)] = ""
 	}
 	h.present = 0
+	h.Unknown, h.Missing = false, false
 }
 
 func (h *Headers) set(e entry) {
