@@ -86,6 +86,14 @@ type mixedProgramSpans struct {
 	within   int     // of apart: that agree
 }
 
+// asked is the number of requests, of a program that may have had none.
+func (p *mixedProgramSpans) asked() int {
+	if p == nil {
+		return 0
+	}
+	return p.requests
+}
+
 // mixedPlace is a row of the table.
 type mixedPlace struct{ role, program string }
 
@@ -96,9 +104,8 @@ func (p mixedPlace) compare(other mixedPlace) int {
 // mixedComparison is what came of all.
 type mixedComparison struct {
 	programs map[mixedPlace]*mixedProgramSpans
-	// pipelined are requests of which several were written at once.
-	pipelined map[exchangeEnd]bool
-	requests  int
+	askers   map[exchangeEnd]string // the client's program
+	requests int
 	// Differences between spans and programs, by whether the request was pipelined; and between the programs themselves.
 	differences map[bool][]string
 	disagreeing []string
@@ -127,7 +134,7 @@ func (c *mixedComparison) report(r *report) {
 			r.progress("%s", difference)
 		}
 	}
-	pipelined := len(c.pipelined) / 2 // of two ends
+	pipelined := c.programs[mixedPlace{"client", mixedPipelining}].asked()
 	for _, kind := range []struct {
 		name     string
 		found    []string
@@ -150,14 +157,18 @@ func microseconds(nanoseconds float64) string { return fmt.Sprintf("%.0f", nanos
 const pipelinedSuffix = ", pipelined"
 
 func (c *mixedComparison) differ(at exchangeEnd, format string, arguments ...any) {
-	what := fmt.Sprintf("%s at port %d, %s: ", at.path, at.port, at.role)
-	c.differences[c.pipelined[at]] = append(c.differences[c.pipelined[at]], what+fmt.Sprintf(format, arguments...))
+	what := fmt.Sprintf("%s of %s at port %d, %s: ", at.path, c.askers[at], at.port, at.role)
+	pipelined := c.pipelined(at)
+	c.differences[pipelined] = append(c.differences[pipelined], what+fmt.Sprintf(format, arguments...))
 }
+
+// pipelined says whether a request was written with others at once.
+func (c *mixedComparison) pipelined(at exchangeEnd) bool { return c.askers[at] == mixedPipelining }
 
 // compareMixed joins spans and records by their path: each request has one of its own.
 func compareMixed(w *mixedWindow) *mixedComparison {
 	c := &mixedComparison{
-		programs: map[mixedPlace]*mixedProgramSpans{}, pipelined: map[exchangeEnd]bool{}, differences: map[bool][]string{},
+		programs: map[mixedPlace]*mixedProgramSpans{}, askers: map[exchangeEnd]string{}, differences: map[bool][]string{},
 		requests: len(w.client.Records),
 	}
 	asked := map[exchangeEnd]*mixedRecord{}
@@ -165,9 +176,7 @@ func compareMixed(w *mixedWindow) *mixedComparison {
 		record := &w.client.Records[i]
 		served := exchangeEnd{"server", record.Port, record.Path}
 		asked[served] = record
-		if record.Program == mixedPipelining {
-			c.pipelined[served], c.pipelined[exchangeEnd{"client", record.Port, record.Path}] = true, true
-		}
+		c.askers[served], c.askers[exchangeEnd{"client", record.Port, record.Path}] = record.Program, record.Program
 	}
 	spans := c.joinSpans(w.totals.Kept)
 	for i := range w.client.Records {
@@ -191,16 +200,26 @@ func compareMixed(w *mixedWindow) *mixedComparison {
 	for at := range spans { // what is left
 		c.differ(at, "a span of no request")
 	}
+	c.compareMetrics(w)
+	return c
+}
+
+// compareMetrics compares with the spans: where one is missing, that is one difference.
+func (c *mixedComparison) compareMetrics(w *mixedWindow) {
+	spans := map[string]int{}
+	for _, span := range w.totals.Kept {
+		spans[span.Role]++
+	}
 	for _, role := range []string{"client", "server"} {
 		counted := 0
 		for _, exchanges := range w.totals.Exchanges[role] {
 			counted += exchanges
 		}
-		if counted != c.requests {
-			c.differ(exchangeEnd{role: role}, "the metrics count %d requests of %d", counted, c.requests)
+		if counted != spans[role] {
+			c.differences[false] = append(c.differences[false],
+				fmt.Sprintf("%s: the metrics count %d requests, and there are %d spans", role, counted, spans[role]))
 		}
 	}
-	return c
 }
 
 func (c *mixedComparison) joinSpans(kept []keptSpan) map[exchangeEnd]keptSpan {
@@ -234,7 +253,7 @@ func (c *mixedComparison) compareEnds(server, client *mixedRecord) {
 func (c *mixedComparison) compareRecord(role string, record *mixedRecord, spans map[exchangeEnd]keptSpan) {
 	at := exchangeEnd{role, record.Port, record.Path}
 	place := mixedPlace{role, record.Program}
-	if role == "server" && c.pipelined[at] {
+	if role == "server" && c.pipelined(at) {
 		place.program += pipelinedSuffix
 	}
 	program := c.programs[place]

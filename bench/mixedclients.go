@@ -24,14 +24,14 @@ import (
 )
 
 const (
-	mixedGoAtOnce   = 6
+	mixedGoAtOnce   = 8
 	mixedCurls      = 2
 	curlTransfers   = 200 // of a process
 	mixedPipelines  = 2
 	pipelineLongest = 4
 	// mixedPause is what a worker waits after a request, in all languages: without, what programs log of durations is mostly
 	// how long they wait for a processor before they look at the clock.
-	mixedPause = 2 * time.Millisecond
+	mixedPause = 5 * time.Millisecond
 	// mixedPatience is how long a request may take.
 	mixedPatience = 20 * time.Second
 )
@@ -368,9 +368,6 @@ func curlConfiguration(directory string, batch []mixedRequest) (string, error) {
 			text.WriteString("head\n")
 		} else {
 			option("request", request.Method)
-		}
-		if request.Port == mixedNginxPort {
-			option("header", "Expect:") // nginx counts its 100 Continue as bytes of the body
 		}
 		if request.hasBody() {
 			body := filepath.Join(directory, fmt.Sprintf("body-%d", request.Size))

@@ -5,7 +5,7 @@ import { readFileSync } from "node:fs";
 import { setTimeout } from "node:timers/promises";
 
 const atOnce = 8;
-const pause = 2; // after a request, in ms: so that durations are not those of waiting for a processor
+const pause = 5; // after a request, in ms: so that durations are not those of waiting for a processor
 const chunk = Buffer.alloc(10_000);
 const agent = new Agent({ keepAlive: true });
 

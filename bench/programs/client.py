@@ -7,7 +7,7 @@ import threading
 import time
 
 THREADS = 4
-PAUSE = 0.002  # after a request, in seconds: so that durations are not those of waiting for a processor
+PAUSE = 0.005  # after a request, in seconds: so that durations are not those of waiting for a processor
 CHUNK = 10_000
 
 
