@@ -23,6 +23,8 @@ const (
 	agreeing = time.Millisecond
 	// mixedShown bounds the differences that are printed.
 	mixedShown = 20
+	// missingSpan begins the text of a difference.
+	missingSpan = "no span of"
 )
 
 type mixedWindow = window[mixedResult, []mixedRecord]
@@ -108,6 +110,7 @@ type mixedComparison struct {
 	requests int
 	// Differences between spans and programs, by whether the request was pipelined; and between the programs themselves.
 	differences map[bool][]string
+	missing     map[bool]int // of the differences: spans
 	disagreeing []string
 }
 
@@ -130,21 +133,28 @@ func (c *mixedComparison) report(r *report) {
 		"that are pipelined, spans begin when they come in)",
 		[]string{"end", "program", "requests", "spans", "sizes not told", "median", "p99", "max", "within 1 ms"}, rows)
 	for _, differences := range [][]string{c.disagreeing, c.differences[false], c.differences[true]} {
+		// What is wrong is worse than what is missing.
+		slices.SortStableFunc(differences, func(a, b string) int {
+			return cmp.Compare(strings.Count(a, missingSpan), strings.Count(b, missingSpan))
+		})
 		for _, difference := range differences[:min(mixedShown, len(differences))] {
 			r.progress("%s", difference)
 		}
 	}
 	pipelined := c.programs[mixedPlace{"client", mixedPipelining}].asked()
+	r.target("differences of the programs from each other", "0",
+		fmt.Sprintf("%d, of %d requests", len(c.disagreeing), c.requests), len(c.disagreeing) == 0)
 	for _, kind := range []struct {
-		name     string
-		found    []string
-		requests int
+		name      string
+		pipelined bool
+		requests  int
 	}{
-		{"differences of the programs from each other", c.disagreeing, c.requests},
-		{"differences of spans and what the programs say", c.differences[false], c.requests - pipelined},
-		{"the same of pipelined requests", c.differences[true], pipelined},
+		{"differences of spans and what the programs say", false, c.requests - pipelined},
+		{"the same of pipelined requests", true, pipelined},
 	} {
-		r.target(kind.name, "0", fmt.Sprintf("%d, of %d requests with both ends", len(kind.found), kind.requests), len(kind.found) == 0)
+		found := len(c.differences[kind.pipelined])
+		r.target(kind.name, "0", fmt.Sprintf("%d (%d of them spans that are missing), of %d requests with both ends",
+			found, c.missing[kind.pipelined], kind.requests), found == 0)
 	}
 	share := 100 * float64(agreed) / float64(compared)
 	r.target("spans within 1 ms of the own logs of the servers in Go, Python and node, not pipelined", ">= 99 %",
@@ -169,7 +179,7 @@ func (c *mixedComparison) pipelined(at exchangeEnd) bool { return c.askers[at] =
 func compareMixed(w *mixedWindow) *mixedComparison {
 	c := &mixedComparison{
 		programs: map[mixedPlace]*mixedProgramSpans{}, askers: map[exchangeEnd]string{}, differences: map[bool][]string{},
-		requests: len(w.client.Records),
+		missing: map[bool]int{}, requests: len(w.client.Records),
 	}
 	asked := map[exchangeEnd]*mixedRecord{}
 	for i := range w.client.Records {
@@ -264,7 +274,8 @@ func (c *mixedComparison) compareRecord(role string, record *mixedRecord, spans 
 	program.requests++
 	span, found := spans[at]
 	if !found {
-		c.differ(at, "no span of %s with status %d of %s", record.Method, record.Status, record.Program)
+		c.missing[c.pipelined(at)]++
+		c.differ(at, missingSpan+" %s with status %d of %s", record.Method, record.Status, record.Program)
 		return
 	}
 	delete(spans, at)
