@@ -281,6 +281,7 @@ func (c *pipelinedConnection) run(burst []mixedRequest) (records []mixedRecord, 
 		response, err := http.ReadResponse(c.reader, &http.Request{Method: request.Method})
 		if err == nil {
 			record.ReceivedBytes, err = io.Copy(io.Discard, response.Body)
+			err = errors.Join(err, response.Body.Close())
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the answer to %s, %d. of %d: %w", request.url(), i+1, len(burst), err)
