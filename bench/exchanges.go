@@ -67,6 +67,7 @@ func spanRole(span ptrace.Span) string {
 // keptSpan is a span of HTTP, as far as it is compared with what a program has done.
 type keptSpan struct {
 	Role          string
+	Port          int // of the server
 	Method        string
 	URL           string // url.full of a client, url.path and url.query of a server
 	Status        int
@@ -81,6 +82,7 @@ func keep(span ptrace.Span) keptSpan {
 	attributes := span.Attributes()
 	kept := keptSpan{
 		Role:          spanRole(span),
+		Port:          number(attributes, string(semconv.ServerPortKey)),
 		Method:        text(attributes, string(semconv.HTTPRequestMethodKey)),
 		URL:           text(attributes, string(semconv.URLFullKey)),
 		Version:       text(attributes, string(semconv.NetworkProtocolVersionKey)),

@@ -122,17 +122,19 @@ func nginxRole() operations {
 		if err := command.Start(); err != nil {
 			return none{}, fmt.Errorf("start nginx (apt install nginx-light): %w", err)
 		}
-		return none{}, awaitListener()
+		return none{}, awaitListener(nginxName, httpPort)
 	})}
 }
 
-func awaitListener() error {
+// awaitListener waits until a server listens.
+func awaitListener(name string, port int) error {
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if connection, err := net.Dial("tcp4", httpAddress); err == nil {
+		if connection, err := net.Dial("tcp4", address); err == nil {
 			return connection.Close()
 		}
 	}
-	return errors.New("nginx does not listen after 5s")
+	return fmt.Errorf("%s does not listen after 5s", name)
 }
 
 // wrkOrder is how long wrk is to run.

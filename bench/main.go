@@ -42,7 +42,7 @@ func scenarios() []scenario {
 		{"http", "keep-alive requests to a Go server and to nginx, by wrk: throughput, latency, completeness, processor time", runHTTP},
 		{"https", "the same over TLS", runHTTPS},
 		{"grpc", "unary calls of grpc-go to grpc-go: throughput, completeness, processor time", runGRPC},
-		{"mixed", "requests of all sorts, by HTTP/1 and HTTP/2: each span of both ends is what the programs say", runMixed},
+		{"mixed", "requests of all sorts between Go, nginx, Python, node and curl, some pipelined: each span is what the programs say", runMixed},
 		{"echo", "sockets that are not HTTP, with the HTTP probe alone: throughput", runEcho},
 		{"idle", "many open idle connections: memory, and what a snapshot takes", runIdle},
 		{"ring", "events that the ring's reader keeps up with", runRing},

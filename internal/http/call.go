@@ -312,8 +312,8 @@ func (p *pairing) superseded(c *connection, s *stream, m *call) bool {
 	switch {
 	case gapped && next:
 		p.lose(c, 2)
-	case gapped || !next && !blank:
-		p.lose(c, 0)
+	case gapped || !next:
+		p.lose(c, 0) // a blank line may be that of trailers, or of a response to the next request in the same call
 	}
 	return true
 }

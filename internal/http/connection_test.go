@@ -550,6 +550,10 @@ func TestPairing(t *testing.T) {
 			request(get("/a")), response(cutLong("HTTP/1.1 200 OK", "Content-Length: 3\r\n") + "abc"),
 			failing(int32(unix.ECONNRESET)),
 		}, []string{"GET /a 200 0 -1"}, nil},
+		{"a chunked response, and in the same call its end and another response, of pipelined requests", []step{
+			request(get("/a") + get("/b")), response(okChunked), response(chunk(xs(10)) + lastChunk + status(404, 0)),
+			request(get("/c") + get("/d")), response(status(201, 0)), response(status(202, 0)),
+		}, []string{"GET /a 200 0 -1"}, map[dropReason]uint64{dropGap: 3}},
 		{"long requests, pipelined", []step{
 			request(long(get("/a"))), request(long(get("/b"))), response(status(201, 0)), response(status(202, 0)),
 		}, []string{"GET /a 201 -1 0", "GET /b 202 -1 0"}, nil},
