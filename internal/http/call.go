@@ -249,7 +249,12 @@ func (p *pairing) openBody(c *connection, s *stream, m *call) bool {
 		if m.offset-m.gap != s.at {
 			s.chunks.Lose() // a part of it was told of before
 		}
-		s.walk(m)
+		if size := s.walk(m); s.chunks.Done() && size > 0 {
+			p.finish(c, s, m.offset+size, m.TimeNs, m.message)
+			m.skip(size)
+			m.inner = true
+			return m.length > 0
+		}
 		if s.chunk(m) {
 			p.finishChunked(c, s, m)
 		}

@@ -26,9 +26,10 @@ const (
 	shortCall = 8
 	// blankLine are the bytes that end a head, the first in the lowest byte.
 	blankLine = 0x0a0d0a0d
-	// alternations is how often a request and a response have to take turns until it is believed that the connection has
-	// one request at a time.
-	alternations = 32
+	// alternations is how often requests and as many responses have to take turns until it is believed that the responses
+	// are to these requests; batches is how often that is enough if there are more, or fewer, requests than the time before:
+	// responses to former requests would be as many as those were.
+	alternations, batches = 32, 4
 )
 
 // pairing puts messages together to exchanges. It is pure: its input are recorded messages, and nothing of the kernel is in
@@ -37,8 +38,8 @@ const (
 // HTTP/1 answers requests in their order, so a response belongs to the oldest request that waits, as long as nothing was
 // lost. What was lost shows in the offsets. Then no pair is better than a wrong one: what waits is forgotten, and pairing
 // begins anew with a request before which everything must have been answered. On a connection with one request at a time
-// (nearly all) that is the next one. Where several were seen to be under way, requests and responses have to take turns
-// for a while.
+// (nearly all) that is the next one. Where several were seen to be under way, requests and as many responses have to take
+// turns for a while.
 //
 // A connection may be older than the receiver. It is joined with the next message that begins, by design: the exchange that
 // was under way then is not told of, and is no loss either. Where requests are pipelined, that is the first one; the rest
@@ -135,7 +136,7 @@ type connection struct {
 	suspect   bool  // several requests are under way if the last bytes are no beginning of a response
 	pipelines bool  // several requests are under way at a time
 	unsure    bool  // responses may be anybody's
-	turns     uint8 // while unsure: how often a request and a response took turns
+	unsureOf  turns // while unsure
 
 	lost lossAccount
 
@@ -271,6 +272,38 @@ func (c *connection) answered() bool {
 	return len(c.pending) == 1 && c.answering && !c.pipelines && c.responseStream().mayHaveEnded(nil)
 }
 
+// turns are those that requests and responses take on a connection of which it is not known how many requests wait.
+type turns struct {
+	requests uint32 // of the turn that is under way
+	before   uint32 // of the one before it; 0: its responses were not as many, or something was lost
+	lossy    bool   // something was lost in this turn
+	alike    uint8  // turns in a row that were complete
+	changes  uint8  // of them, those that had another number of requests than the one before
+}
+
+// begin takes note of a request, since the last one of which there were so many responses. It says whether all requests
+// before were answered.
+func (t *turns) begin(responses uint32, lossy bool) bool {
+	t.lossy = t.lossy || lossy
+	if responses == 0 && t.requests > 0 {
+		t.requests++
+		return false
+	}
+	if t.lossy || t.requests == 0 || responses != t.requests {
+		*t = turns{requests: 1}
+		return false
+	}
+	t.alike++
+	if t.before > 0 && t.before != t.requests {
+		t.changes++
+	}
+	if t.alike >= alternations || t.changes >= batches {
+		return true
+	}
+	t.before, t.requests = t.requests, 1
+	return false
+}
+
 // begin notes a request.
 func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uint32, startNs uint64) {
 	if responses := c.responseStream(); c.answered() && responses.phase == inBody {
@@ -285,12 +318,9 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 		// It may go on with a response to nothing that is known, whose framing cannot be trusted.
 		responses.phase, responses.boundary, responses.gapped = betweenMessages, responses.at, false
 	}
-	if c.unsure {
-		if c.responses != 1 || c.missing > 0 || c.lossy {
-			c.turns = 0
-		} else if c.turns++; c.turns >= alternations {
-			c.unsure, c.pipelines, c.turns, doubt = false, false, 0, false
-		}
+	if c.unsure && c.unsureOf.begin(c.responses, c.missing > 0 || c.lossy) {
+		c.pipelines = c.unsureOf.requests > 1
+		c.unsure, c.unsureOf, doubt = false, turns{}, false
 	}
 	c.missing, c.accounted, c.unpaired, c.responses, c.lossy, c.loose = 0, 0, 0, 0, false, false
 	if c.unsure {

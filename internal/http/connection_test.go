@@ -1271,6 +1271,67 @@ func TestPairingRecovers(t *testing.T) {
 	})
 }
 
+// TestPairingRecoversBatches is about clients that send several requests, wait for all responses, and send the next.
+func TestPairingRecoversBatches(t *testing.T) {
+	for name, sizes := range map[string][]int{
+		"of several sizes": {3, 2, 4, 1, 2, 3, 4, 2, 1, 3, 2, 4},
+		"of one size":      slices.Repeat([]int{3}, alternations+8),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bothEnds(t, func(t *testing.T, role Role) {
+				w := newWire(role)
+				var last string
+				number := 0
+				for _, size := range sizes {
+					for i := range size {
+						w.play(request(get("/" + strconv.Itoa(200+number+i))))
+					}
+					for i := range size {
+						w.play(response(status(200+number+i, 0)))
+						last = fmt.Sprintf("GET /%d %[1]d 0 0", 200+number+i)
+					}
+					number += size
+				}
+				messages := slices.Delete(slices.Clone(w.messages), 3, 5) // two responses of the first three
+				o := newObserver(10).take(messages...)
+				checkPaired(t, o, "")
+				require.NotEmpty(t, o.exchanges)
+				assert.Equal(t, last, o.lines()[len(o.exchanges)-1])
+			})
+		})
+	}
+}
+
+// TestPairingOverlappingBatches is about clients that send the next requests before they have the last responses: what was
+// lost once makes the responses anybody's.
+func TestPairingOverlappingBatches(t *testing.T) {
+	bothEnds(t, func(t *testing.T, role Role) {
+		w := newWire(role)
+		asked, answered := 0, 0
+		ask := func(size int) {
+			for range size {
+				w.play(request(get("/" + strconv.Itoa(200+asked))))
+				asked++
+			}
+		}
+		ask(2)
+		for i := range 100 {
+			ask(1 + i%3)
+			for range 1 + (i+2)%3 {
+				w.play(response(status(200+answered, 0)))
+				answered++
+			}
+		}
+		for lost := range 12 {
+			if w.messages[lost].message.Direction == w.messages[0].message.Direction {
+				continue // of requests
+			}
+			o := newObserver(10).take(slices.Delete(slices.Clone(w.messages), lost, lost+1)...)
+			checkPaired(t, o, fmt.Sprintf("without %d", lost))
+		}
+	})
+}
+
 func TestPairingTooManyPending(t *testing.T) {
 	bothEnds(t, func(t *testing.T, role Role) {
 		w := newWire(role)
