@@ -492,8 +492,11 @@ func (m *call) known() (bytes []byte, whole bool) {
 // finishChunked ends a message with a call that ends a chunked body.
 func (p *pairing) finishChunked(c *connection, s *stream, m *call) {
 	// A large call may have had the end of this one, and others that end alike.
-	loose := m.length >= smallestHead &&
+	loose := !s.chunks.Done() && m.length >= smallestHead &&
 		(uint32(len(m.data)) < m.length || bytes.Contains(m.data, []byte("HTTP/1.")))
+	if s == c.responseStream() && s.chunks.Lost() {
+		loose = true // so may a call before
+	}
 	p.finish(c, s, m.end(), m.TimeNs, m.message)
 	switch {
 	case !loose:

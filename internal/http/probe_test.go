@@ -1006,7 +1006,18 @@ func (o *observation) need(variable string) {
 	o.t.Helper()
 	require.NoError(o.t, o.collection.Variables[variable].Set(true))
 	require.NoError(o.t, o.reader.Wake())
-	time.Sleep(5 * o.config.Ring.PollInterval)
+	o.needs(variable)
+}
+
+// needs waits until the kernel side has said so, and the program is attached.
+func (o *observation) needs(variable string) {
+	o.t.Helper()
+	require.Eventually(o.t, func() bool {
+		var needed bool
+		require.NoError(o.t, o.collection.Variables[variable].Get(&needed))
+		return needed
+	}, patience, time.Millisecond, variable)
+	time.Sleep(10 * o.config.Ring.PollInterval)
 }
 
 // A proxy that moves bodies from socket to socket without reading them.

@@ -32,6 +32,7 @@ func TestUring(t *testing.T) {
 			environment := []string{programVariable + "=uring"}
 			server := start(t, environment, executable(t), "serve", test.receive, test.send)
 			port := server.record(t).Port
+			o.needs("need_packets")
 			command := []string{executable(t), "fetch", test.send, test.receive, strconv.Itoa(port)}
 			const count = 4
 			for i := range count {
@@ -61,6 +62,7 @@ func TestUringHTTP2(t *testing.T) {
 			o := observe(t)
 			server := start(t, []string{programVariable + "=uring"}, executable(t), "serve HTTP/2", receive, "send")
 			port := server.record(t).Port
+			o.needs("need_packets")
 			const count = 60
 			p := plan{AtOnce: 6, KeepAlive: true, HTTP2: true}
 			sizes := []int{0, 1, 100, 4096, 16_384, 60_000, 250_000}

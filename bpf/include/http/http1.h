@@ -197,6 +197,8 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 	else if (socket->capture_left[direction])
 		report_bytes(socket, source, call, MESSAGE_DATA,
 			     bytes_to_copy_further(call->length, socket->capture_left[direction]));
+	else if (is_pipelining()) /* a body may end in it, and a head begin */
+		report_bytes(socket, source, call, MESSAGE_DATA, MAX_HEAD_BYTES);
 	else
 		report_place(call, call->offset - call->prefix_length, call->length + call->prefix_length,
 			     call->prefix_length ? socket->prefix[direction] : tail_of_call(source, call),

@@ -24,19 +24,25 @@ struct {
 	__type(value, __u64);
 } pipelining SEC(".maps");
 
-/* How much of a call is copied in which a head begins. */
-static __always_inline __u32 bytes_to_copy(__u32 length)
+/* Whether the current process is one of them. */
+static __always_inline bool is_pipelining(void)
 {
 	struct task_struct *task;
 	__u64 *start;
 	__u32 pid;
 
-	if (!pipelining_seen || length <= head_bytes)
-		return head_bytes;
+	if (!pipelining_seen)
+		return false;
 	task = bpf_get_current_task_btf();
 	pid = task->tgid;
 	start = bpf_map_lookup_elem(&pipelining, &pid);
-	return start && *start == task->group_leader->start_boottime ? MAX_HEAD_BYTES : head_bytes;
+	return start && *start == task->group_leader->start_boottime;
+}
+
+/* How much of a call is copied in which a head begins. */
+static __always_inline __u32 bytes_to_copy(__u32 length)
+{
+	return length > head_bytes && is_pipelining() ? MAX_HEAD_BYTES : head_bytes;
 }
 
 /* The same of a call in which a head goes on, of which no more than so much would be copied. */

@@ -30,6 +30,9 @@ type Chunks struct {
 // Done says whether the body was walked to its end.
 func (c *Chunks) Done() bool { return c.state == chunksDone }
 
+// Lost says whether it is not known where the body ends.
+func (c *Chunks) Lost() bool { return c.state == chunksLost }
+
 // Payload is how many bytes the body carries, once it is done.
 func (c *Chunks) Payload() int64 { return c.payload }
 
