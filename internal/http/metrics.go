@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unique"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -23,7 +24,7 @@ var (
 )
 
 // seriesKey is what distinguishes the series of all workloads: the attributes that the semantic conventions have for
-// metrics of HTTP and RPC. It is made without allocation. error.type follows from role, the two statuses and errorType.
+// metrics of HTTP and RPC, and in genAI those for generative AI. It is made without allocation. error.type follows from role, the two statuses and errorType.
 type seriesKey struct {
 	resource   string
 	role       Role
@@ -36,6 +37,8 @@ type seriesKey struct {
 	version    string
 	route      string   // of a server, a client has none; the method of gRPC on both ends
 	server     endpoint // of a client: what a server is called is the caller's choice, and opt-in in the conventions
+	measure    measure
+	genAI      unique.Handle[genAILabels] // the zero value where measure is ofExchange
 }
 
 // series is the metrics of one attribute set.
@@ -45,8 +48,8 @@ type series struct {
 	start      time.Time
 	lastUsed   time.Time
 
-	duration                  *signal.Histogram
-	requestSize, responseSize *signal.Histogram // nil where it is gRPC
+	duration                  *signal.Histogram // or what else is measured
+	requestSize, responseSize *signal.Histogram // nil where it is gRPC, or not measured of the exchange
 	exemplar                  exemplar          // of duration
 }
 
@@ -73,7 +76,7 @@ type aggregation struct {
 	groups     map[string]*group
 	series     map[seriesKey]*series
 	overflow   group     // one series of each role of each protocol: they are in metrics of their own
-	overflowed uint64    // exchanges that found no place of their own
+	overflowed uint64    // exchanges, and what was measured of them as generative AI, that found no place of their own
 	flushed    time.Time // what is new starts no earlier: intervals of one attribute set do not overlap
 }
 
@@ -98,14 +101,15 @@ func (a *aggregation) add(e *Exchange, route string, id identity, at time.Time) 
 	}
 	seconds := e.duration().Seconds()
 	s.duration.Observe(seconds)
+	s.keep(exemplar{seconds: seconds, at: at, trace: id.trace, span: id.span}, id.sampled)
 	if e.RequestBodyBytes >= 0 && !e.GRPC {
 		s.requestSize.Observe(float64(e.RequestBodyBytes))
 	}
 	if e.ResponseBodyBytes >= 0 && !e.GRPC {
 		s.responseSize.Observe(float64(e.ResponseBodyBytes))
 	}
-	if id.sampled && !at.Before(s.exemplar.at) {
-		s.exemplar = exemplar{seconds: seconds, at: at, trace: id.trace, span: id.span}
+	if e.GenAI != nil {
+		a.addGenAI(e, id, at)
 	}
 	return true
 }
@@ -129,12 +133,17 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	if e.Role == RoleServer || e.GRPC {
 		key.route = route
 	}
+	return a.seriesOf(key, e.Owner, at)
+}
+
+// seriesOf gives the series of a key, which is made if there is room for it.
+func (a *aggregation) seriesOf(key seriesKey, owner *workload.Workload, at time.Time) *series {
 	if s := a.series[key]; s != nil {
 		return s
 	}
 	if len(a.series) >= a.maxSeries {
 		a.overflowed++
-		return a.overflowOf(seriesKey{role: e.Role, grpc: e.GRPC}, at)
+		return a.overflowOf(key.overflow(), at)
 	}
 	// The series outlives the head of the request, which these may be slices of.
 	key.errorType = strings.Clone(key.errorType)
@@ -147,7 +156,7 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	a.series[key] = s
 	g := a.groups[key.resource]
 	if g == nil {
-		g = &group{workload: e.Owner}
+		g = &group{workload: owner}
 		a.groups[key.resource] = g
 	}
 	g.series = append(g.series, s)
@@ -175,15 +184,19 @@ func (a *aggregation) newSeries(key seriesKey, at time.Time) *series {
 		attributes: pcommon.NewMap(),
 		start:      at,
 		lastUsed:   at,
-		duration:   signal.NewHistogram(durationBounds),
+		duration:   signal.NewHistogram(key.bounds()),
 	}
-	if !key.grpc {
+	if !key.grpc && key.measure == ofExchange {
 		s.requestSize, s.responseSize = signal.NewHistogram(sizeBounds), signal.NewHistogram(sizeBounds)
 	}
 	return s
 }
 
 func (key *seriesKey) describe(attributes pcommon.Map) {
+	if key.measure != ofExchange {
+		key.describeGenAI(attributes)
+		return
+	}
 	if key.grpc {
 		attributes.PutStr(attrRPCSystem, systemGRPC)
 		putText(attributes, attrRPCMethod, key.route)
@@ -258,24 +271,35 @@ type instrument struct {
 	name, unit, description string
 	histogram               func(s *series) *signal.Histogram
 	exemplars               bool
+	measure                 measure
 }
 
 // instruments are all metrics of the probe, in the order in which they are written, with the semantic conventions'
 // descriptions.
-func instruments() [8]instrument {
+func instruments() [13]instrument {
 	duration := func(s *series) *signal.Histogram { return s.duration }
 	requestSize := func(s *series) *signal.Histogram { return s.requestSize }
 	responseSize := func(s *series) *signal.Histogram { return s.responseSize }
 	const call = "Measures the duration of an "
 	return [...]instrument{
-		{RoleServer, false, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true},
-		{RoleServer, false, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false},
-		{RoleServer, false, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false},
-		{RoleClient, false, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true},
-		{RoleClient, false, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false},
-		{RoleClient, false, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false},
-		{RoleServer, true, MetricServerCallDuration, "s", call + "incoming Remote Procedure Call (RPC).", duration, true},
-		{RoleClient, true, MetricClientCallDuration, "s", call + "outgoing Remote Procedure Call (RPC).", duration, true},
+		{RoleServer, false, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true, ofExchange},
+		{RoleServer, false, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false, ofExchange},
+		{RoleServer, false, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false, ofExchange},
+		{RoleClient, false, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true, ofExchange},
+		{RoleClient, false, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false, ofExchange},
+		{RoleClient, false, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false, ofExchange},
+		{RoleServer, true, MetricServerCallDuration, "s", call + "incoming Remote Procedure Call (RPC).", duration, true, ofExchange},
+		{RoleClient, true, MetricClientCallDuration, "s", call + "outgoing Remote Procedure Call (RPC).", duration, true, ofExchange},
+		{RoleServer, false, MetricGenAIServerDuration, "s",
+			"Generative AI server request duration such as time-to-last byte or last output token.", duration, true, genAIDuration},
+		{RoleServer, false, MetricGenAIServerFirstToken, "s",
+			"Time to generate first token for successful responses.", duration, true, genAIFirstChunk},
+		{RoleClient, false, MetricGenAIClientDuration, "s", "GenAI operation duration.", duration, true, genAIDuration},
+		{RoleClient, false, MetricGenAIClientFirstChunk, "s", "Time to receive the first chunk, measured from when the client " +
+			"issues the generation request to when the first chunk is received in the response stream.",
+			duration, true, genAIFirstChunk},
+		{RoleClient, false, MetricGenAIClientTokens, "{token}", "Number of input and output tokens used.",
+			duration, true, genAIInputTokens},
 	}
 }
 
@@ -289,7 +313,7 @@ func (a *aggregation) writeGroup(
 		var points pmetric.HistogramDataPointSlice
 		madePoints := false
 		for _, s := range g.series {
-			if s.key.role != instrument.role || s.key.grpc != instrument.grpc {
+			if s.key.role != instrument.role || s.key.grpc != instrument.grpc || s.key.measure.metric() != instrument.measure {
 				continue
 			}
 			histogram := instrument.histogram(s)
@@ -332,6 +356,13 @@ func (i *instrument) make(scope pmetric.ScopeMetrics, delta bool) pmetric.Histog
 		histogram.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
 	}
 	return histogram.DataPoints()
+}
+
+// keep takes an exemplar if it is of a sampled exchange, and none is newer.
+func (s *series) keep(x exemplar, sampled bool) {
+	if sampled && !x.at.Before(s.exemplar.at) {
+		s.exemplar = x
+	}
 }
 
 func (x *exemplar) writeTo(point pmetric.HistogramDataPoint) {
