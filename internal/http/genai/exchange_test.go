@@ -304,3 +304,44 @@ func TestStream(t *testing.T) {
 		assert.Equal(t, test.want, got.Stream, "%s %s", test.request, test.response)
 	}
 }
+
+// Where the last bytes have all of usage, it is told, wherever they begin in the text before.
+func TestUsageIsFound(t *testing.T) {
+	response := `{"model":"m","id":"1","choices":[{"index":0,"message":{"content":"\"\\\" \\\\ \\\\\\\" {[\\"},"finish_reason":"stop"}],` +
+		`"usage":{"prompt_tokens":3,"completion_tokens":4}}`
+	for begin := 13; begin < strings.Index(response, `,"usage"`); begin++ {
+		for _, framed := range []string{response, chunked(response, 16)} {
+			end := framed[len(framed)-(len(response)-begin):]
+			got, ok := Read(OpenAIChat, Bodies{Response: []byte(response[:13]), ResponseEnd: []byte(end), Whole: true})
+			require.True(t, ok)
+			if framed == response {
+				require.EqualValues(t, 3, got.InputTokens, end)
+				require.EqualValues(t, 4, got.OutputTokens, end)
+			}
+			require.Contains(t, []int64{-1, 3}, got.InputTokens, end)
+		}
+	}
+}
+
+func TestWhatIsNotCertainIsNotTold(t *testing.T) {
+	for name, bodies := range map[string]Bodies{
+		"the end of a part": {
+			Response: []byte(`{"x":{"usage":{"prompt_tokens":1}`), ResponseEnd: []byte(`{"x":{"usage":{"prompt_tokens":1}}`),
+		},
+		"malformed after it":  {Response: []byte(`{"usage":{"prompt_tokens":1},}`)},
+		"malformed before it": {Response: []byte(`{"x":`), ResponseEnd: []byte(`"a"b,"usage":{"prompt_tokens":1}}`), Whole: true},
+		"malformed event":     {Response: []byte("data: {\"usage\":{\"prompt_tokens\":1},}\n\ndata: [DONE]\n\n")},
+		"name with escapes":   {Response: []byte(`{"us\u0061ge":{"prompt_tokens":1}}`)},
+		"no number":           {Response: []byte(`{"usage":{"prompt_tokens":"1"}}`)},
+		"no integer":          {Response: []byte(`{"usage":{"prompt_tokens":1.5}}`)},
+		"negative":            {Response: []byte(`{"usage":{"prompt_tokens":-1}}`)},
+		"too large":           {Response: []byte(`{"usage":{"prompt_tokens":99999999999999999999}}`)},
+		"no object":           {Response: []byte(`{"usage":[1]}`)},
+		"deeper":              {Response: []byte(`{"x_groq":{"usage":{"prompt_tokens":1}}}`)},
+		"only the end":        {ResponseEnd: []byte(`,"usage":{"prompt_tokens":1}}`), Whole: true},
+	} {
+		got, ok := Read(OpenAIChat, bodies)
+		require.True(t, ok)
+		assert.EqualValues(t, -1, got.InputTokens, name)
+	}
+}
