@@ -3,8 +3,8 @@
 package http
 
 import (
+	"strings"
 	"time"
-	"unique"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 
@@ -42,11 +42,15 @@ func (m measure) tokenType() string {
 	return ""
 }
 
-// genAILabels are what distinguishes the series of metrics of generative AI, besides what all have.
-type genAILabels struct {
+// genAIKey is what distinguishes the series of generative AI of all workloads.
+type genAIKey struct {
+	resource                    string
+	role                        Role
+	measure                     measure
 	operation, provider         string
 	requestModel, responseModel string
-	errorType                   string // a value of error.type
+	errorType                   string   // a value of error.type
+	server                      endpoint // of a client
 }
 
 // timeToFirstChunk is from the first byte of the request to that of the body of the response, of a stream without an
@@ -107,64 +111,84 @@ func (e *Exchange) describeGenAI(attributes pcommon.Map) {
 // addGenAI accounts for one exchange with a model server that ended at a time. Tokens are counted at the client's end
 // alone, as the conventions have it, so an exchange within the host is counted once.
 func (a *aggregation) addGenAI(e *Exchange, id identity, at time.Time) {
-	labels := genAILabels{operation: e.GenAI.Kind.Name(), provider: e.provider(), responseModel: e.GenAI.ResponseModel}
+	key := genAIKey{
+		resource: e.Owner.ResourceKey(), role: e.Role,
+		operation: e.GenAI.Kind.Name(), provider: e.provider(), responseModel: e.GenAI.ResponseModel,
+	}
+	if e.Role == RoleClient {
+		key.server = e.server()
+	}
 	// What a server refuses may name any model: it would be a series of each.
 	if e.Role == RoleClient || e.Status < 400 {
-		labels.requestModel = e.GenAI.RequestModel
+		key.requestModel = e.GenAI.RequestModel
 	}
-	observe := func(m measure, value float64, labels genAILabels) {
-		key := seriesKey{resource: e.Owner.ResourceKey(), role: e.Role, measure: m, genAI: unique.Make(labels)}
-		if e.Role == RoleClient {
-			key.server = e.server()
-		}
-		s := a.seriesOf(key, e.Owner, at)
+	observe := func(m measure, value float64) {
+		key.measure = m
+		s := a.findGenAI(key, e, at)
 		if at.After(s.lastUsed) {
 			s.lastUsed = at
 		}
 		s.duration.Observe(value)
-		s.keep(exemplar{seconds: value, at: at, trace: id.trace, span: id.span}, id.sampled)
+		s.keep(value, id, at)
 	}
 	if delay, ok := e.timeToFirstChunk(); ok {
-		observe(genAIFirstChunk, delay.Seconds(), labels)
+		observe(genAIFirstChunk, delay.Seconds())
 	}
 	if e.Role == RoleClient && e.GenAI.InputTokens >= 0 {
-		observe(genAIInputTokens, float64(e.GenAI.InputTokens), labels)
+		observe(genAIInputTokens, float64(e.GenAI.InputTokens))
 	}
 	if e.Role == RoleClient && e.GenAI.OutputTokens >= 0 {
-		observe(genAIOutputTokens, float64(e.GenAI.OutputTokens), labels)
+		observe(genAIOutputTokens, float64(e.GenAI.OutputTokens))
 	}
-	labels.errorType = e.errorType()
-	observe(genAIDuration, e.duration().Seconds(), labels)
+	key.errorType = e.errorType() // of durations alone
+	observe(genAIDuration, e.duration().Seconds())
 }
 
-// overflow is the key of the series that takes what finds no place under a key: one of each metric.
-func (key *seriesKey) overflow() seriesKey {
-	return seriesKey{role: key.role, grpc: key.grpc, measure: key.measure.metric()}
+// findGenAI gives the series of a key, which is made if there is room for it.
+func (a *aggregation) findGenAI(key genAIKey, e *Exchange, at time.Time) *series {
+	if s := a.genAI[key]; s != nil {
+		return s
+	}
+	if a.full() {
+		a.overflowed++
+		return a.overflowOf(seriesKey{role: key.role}, key.measure.metric(), at)
+	}
+	// As in find.
+	key.requestModel = strings.Clone(key.requestModel)
+	key.responseModel = strings.Clone(key.responseModel)
+	key.errorType = strings.Clone(key.errorType)
+	key.server.host = strings.Clone(key.server.host)
+
+	s := a.newSeries(seriesKey{role: key.role}, key.measure, at)
+	s.genAI = key
+	key.describe(s.attributes)
+	a.genAI[key] = s
+	a.group(e.Owner, s)
+	return s
 }
 
-// bounds are the upper bounds of the buckets of what a series measures, as the semantic conventions advise.
-func (key *seriesKey) bounds() []float64 {
+// bounds are the upper bounds of the buckets of what is measured at one end, as the semantic conventions advise.
+func (m measure) bounds(role Role) []float64 {
 	switch {
-	case key.measure == ofExchange:
+	case m == ofExchange:
 		return durationBounds
-	case key.measure.tokenType() != "":
+	case m.tokenType() != "":
 		return []float64{
 			1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
 		}
-	case key.measure == genAIFirstChunk && key.role == RoleServer:
+	case m == genAIFirstChunk && role == RoleServer:
 		return []float64{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10}
 	}
 	return []float64{.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92}
 }
 
-// describeGenAI writes the attributes of a series of generative AI.
-func (key *seriesKey) describeGenAI(attributes pcommon.Map) {
-	labels := key.genAI.Value()
-	putText(attributes, attrGenAIOperation, labels.operation)
-	putText(attributes, attrGenAIProvider, labels.provider)
+// describe writes the attributes of a series.
+func (key *genAIKey) describe(attributes pcommon.Map) {
+	putText(attributes, attrGenAIOperation, key.operation)
+	putText(attributes, attrGenAIProvider, key.provider)
 	putText(attributes, attrGenAITokenType, key.measure.tokenType())
-	putText(attributes, attrGenAIRequestModel, labels.requestModel)
-	putText(attributes, attrGenAIResponseModel, labels.responseModel)
-	putText(attributes, attrErrorType, labels.errorType)
+	putText(attributes, attrGenAIRequestModel, key.requestModel)
+	putText(attributes, attrGenAIResponseModel, key.responseModel)
+	putText(attributes, attrErrorType, key.errorType)
 	key.server.describe(attributes)
 }

@@ -154,7 +154,7 @@ func TestModelsAreBounded(t *testing.T) {
 		a.add(exampleChat(t, RoleClient, func(e *Exchange) { e.GenAI.RequestModel = fmt.Sprintf("m%d\xff", i) }),
 			"", identity{}, exampleStart)
 	}
-	assert.Len(t, a.series, maxSeries)
+	assert.Equal(t, maxSeries, len(a.series)+len(a.genAI))
 	metrics := a.flush(exampleStart, exampleScope)
 	for name, want := range map[string]uint64{
 		MetricGenAIClientDuration: models, MetricGenAIClientFirstChunk: models, MetricGenAIClientTokens: 2 * models,
@@ -181,13 +181,20 @@ func TestModelsAreBounded(t *testing.T) {
 			e.Status = 404
 		}), "", identity{}, exampleStart)
 	}
-	assert.Len(t, refused.series, 2, "of HTTP and of generative AI")
+	assert.Len(t, refused.series, 1)
+	assert.Len(t, refused.genAI, 1)
 }
 
 func TestGenAISeriesAreForgotten(t *testing.T) {
 	a := exampleAggregation(10, false)
 	a.add(exampleChat(t, RoleClient), "", identity{}, exampleStart)
-	require.Len(t, a.series, 5)
+	require.Len(t, a.genAI, 4)
 	a.flush(exampleStart.Add(exampleExpiry), exampleScope)
-	assert.Empty(t, a.series)
+	assert.Empty(t, a.genAI)
+	assert.Empty(t, a.groups)
+
+	a = exampleAggregation(10, true)
+	a.add(exampleChat(t, RoleClient), "", identity{}, exampleStart)
+	a.flush(exampleStart, exampleScope)
+	assert.Empty(t, a.genAI)
 }

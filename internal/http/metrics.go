@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unique"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
@@ -24,7 +23,7 @@ var (
 )
 
 // seriesKey is what distinguishes the series of all workloads: the attributes that the semantic conventions have for
-// metrics of HTTP and RPC, and in genAI those for generative AI. It is made without allocation. error.type follows from role, the two statuses and errorType.
+// metrics of HTTP and RPC. It is made without allocation. error.type follows from role, the two statuses and errorType.
 type seriesKey struct {
 	resource   string
 	role       Role
@@ -37,13 +36,13 @@ type seriesKey struct {
 	version    string
 	route      string   // of a server, a client has none; the method of gRPC on both ends
 	server     endpoint // of a client: what a server is called is the caller's choice, and opt-in in the conventions
-	measure    measure
-	genAI      unique.Handle[genAILabels] // the zero value where measure is ofExchange
 }
 
 // series is the metrics of one attribute set.
 type series struct {
-	key        seriesKey
+	key        seriesKey // where it is of generative AI, role alone
+	measure    measure
+	genAI      genAIKey // the zero value where measure is ofExchange
 	attributes pcommon.Map
 	start      time.Time
 	lastUsed   time.Time
@@ -55,10 +54,10 @@ type series struct {
 
 // exemplar is the last sampled exchange of an interval. Without a span there is none.
 type exemplar struct {
-	seconds float64
-	at      time.Time
-	trace   pcommon.TraceID
-	span    pcommon.SpanID
+	value float64 // mostly seconds
+	at    time.Time
+	trace pcommon.TraceID
+	span  pcommon.SpanID
 }
 
 // group is the series of one resource.
@@ -75,9 +74,10 @@ type aggregation struct {
 	expiry     time.Duration
 	groups     map[string]*group
 	series     map[seriesKey]*series
-	overflow   group     // one series of each role of each protocol: they are in metrics of their own
-	overflowed uint64    // exchanges, and what was measured of them as generative AI, that found no place of their own
-	flushed    time.Time // what is new starts no earlier: intervals of one attribute set do not overlap
+	genAI      map[genAIKey]*series // others under the same bound
+	overflow   group                // one series of each role of each protocol: they are in metrics of their own
+	overflowed uint64               // exchanges, and what was measured of them as generative AI, that found no place of their own
+	flushed    time.Time            // what is new starts no earlier: intervals of one attribute set do not overlap
 }
 
 func newAggregation(maxSeries int, delta bool, expiry time.Duration) *aggregation {
@@ -87,6 +87,7 @@ func newAggregation(maxSeries int, delta bool, expiry time.Duration) *aggregatio
 		expiry:    expiry,
 		groups:    map[string]*group{},
 		series:    map[seriesKey]*series{},
+		genAI:     map[genAIKey]*series{},
 	}
 }
 
@@ -101,7 +102,7 @@ func (a *aggregation) add(e *Exchange, route string, id identity, at time.Time) 
 	}
 	seconds := e.duration().Seconds()
 	s.duration.Observe(seconds)
-	s.keep(exemplar{seconds: seconds, at: at, trace: id.trace, span: id.span}, id.sampled)
+	s.keep(seconds, id, at)
 	if e.RequestBodyBytes >= 0 && !e.GRPC {
 		s.requestSize.Observe(float64(e.RequestBodyBytes))
 	}
@@ -133,17 +134,12 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	if e.Role == RoleServer || e.GRPC {
 		key.route = route
 	}
-	return a.seriesOf(key, e.Owner, at)
-}
-
-// seriesOf gives the series of a key, which is made if there is room for it.
-func (a *aggregation) seriesOf(key seriesKey, owner *workload.Workload, at time.Time) *series {
 	if s := a.series[key]; s != nil {
 		return s
 	}
-	if len(a.series) >= a.maxSeries {
+	if a.full() {
 		a.overflowed++
-		return a.overflowOf(key.overflow(), at)
+		return a.overflowOf(seriesKey{role: e.Role, grpc: e.GRPC}, ofExchange, at)
 	}
 	// The series outlives the head of the request, which these may be slices of.
 	key.errorType = strings.Clone(key.errorType)
@@ -151,52 +147,58 @@ func (a *aggregation) seriesOf(key seriesKey, owner *workload.Workload, at time.
 	key.route = strings.Clone(key.route)
 	key.server.host = strings.Clone(key.server.host)
 
-	s := a.newSeries(key, at)
+	s := a.newSeries(key, ofExchange, at)
 	key.describe(s.attributes)
 	a.series[key] = s
-	g := a.groups[key.resource]
-	if g == nil {
-		g = &group{workload: owner}
-		a.groups[key.resource] = g
-	}
-	g.series = append(g.series, s)
+	a.group(e.Owner, s)
 	return s
 }
 
-func (a *aggregation) overflowOf(key seriesKey, at time.Time) *series {
+// full says whether there is no room for another series.
+func (a *aggregation) full() bool { return len(a.series)+len(a.genAI) >= a.maxSeries }
+
+// group puts a new series to the others of its resource.
+func (a *aggregation) group(owner *workload.Workload, s *series) {
+	resource := owner.ResourceKey()
+	g := a.groups[resource]
+	if g == nil {
+		g = &group{workload: owner}
+		a.groups[resource] = g
+	}
+	g.series = append(g.series, s)
+}
+
+func (a *aggregation) overflowOf(key seriesKey, m measure, at time.Time) *series {
 	for _, s := range a.overflow.series {
-		if s.key == key {
+		if s.key == key && s.measure == m {
 			return s
 		}
 	}
-	s := a.newSeries(key, at)
+	s := a.newSeries(key, m, at)
 	s.attributes.PutBool(attrOverflow, true)
 	a.overflow.series = append(a.overflow.series, s)
 	return s
 }
 
-func (a *aggregation) newSeries(key seriesKey, at time.Time) *series {
+func (a *aggregation) newSeries(key seriesKey, m measure, at time.Time) *series {
 	if at.Before(a.flushed) {
 		at = a.flushed
 	}
 	s := &series{
 		key:        key,
+		measure:    m,
 		attributes: pcommon.NewMap(),
 		start:      at,
 		lastUsed:   at,
-		duration:   signal.NewHistogram(key.bounds()),
+		duration:   signal.NewHistogram(m.bounds(key.role)),
 	}
-	if !key.grpc && key.measure == ofExchange {
+	if !key.grpc && m == ofExchange {
 		s.requestSize, s.responseSize = signal.NewHistogram(sizeBounds), signal.NewHistogram(sizeBounds)
 	}
 	return s
 }
 
 func (key *seriesKey) describe(attributes pcommon.Map) {
-	if key.measure != ofExchange {
-		key.describeGenAI(attributes)
-		return
-	}
 	if key.grpc {
 		attributes.PutStr(attrRPCSystem, systemGRPC)
 		putText(attributes, attrRPCMethod, key.route)
@@ -237,6 +239,7 @@ func (a *aggregation) flush(now time.Time, scope func(pcommon.InstrumentationSco
 func (a *aggregation) forget(now time.Time) {
 	if a.delta {
 		clear(a.series)
+		clear(a.genAI)
 		clear(a.groups)
 		a.overflow.series = nil
 		return
@@ -247,7 +250,11 @@ func (a *aggregation) forget(now time.Time) {
 			if now.Sub(s.lastUsed) < a.expiry {
 				return false
 			}
-			delete(a.series, s.key)
+			if s.measure == ofExchange {
+				delete(a.series, s.key)
+			} else {
+				delete(a.genAI, s.genAI)
+			}
 			return true
 		})
 		if len(g.series) == 0 {
@@ -313,7 +320,7 @@ func (a *aggregation) writeGroup(
 		var points pmetric.HistogramDataPointSlice
 		madePoints := false
 		for _, s := range g.series {
-			if s.key.role != instrument.role || s.key.grpc != instrument.grpc || s.key.measure.metric() != instrument.measure {
+			if s.key.role != instrument.role || s.key.grpc != instrument.grpc || s.measure.metric() != instrument.measure {
 				continue
 			}
 			histogram := instrument.histogram(s)
@@ -358,10 +365,10 @@ func (i *instrument) make(scope pmetric.ScopeMetrics, delta bool) pmetric.Histog
 	return histogram.DataPoints()
 }
 
-// keep takes an exemplar if it is of a sampled exchange, and none is newer.
-func (s *series) keep(x exemplar, sampled bool) {
-	if sampled && !x.at.Before(s.exemplar.at) {
-		s.exemplar = x
+// keep takes a value as the exemplar if it is of a sampled exchange, and none is newer.
+func (s *series) keep(value float64, id identity, at time.Time) {
+	if id.sampled && !at.Before(s.exemplar.at) {
+		s.exemplar = exemplar{value: value, at: at, trace: id.trace, span: id.span}
 	}
 }
 
@@ -370,7 +377,7 @@ func (x *exemplar) writeTo(point pmetric.HistogramDataPoint) {
 		return
 	}
 	written := point.Exemplars().AppendEmpty()
-	written.SetDoubleValue(x.seconds)
+	written.SetDoubleValue(x.value)
 	written.SetTimestamp(pcommon.NewTimestampFromTime(x.at))
 	written.SetTraceID(x.trace)
 	written.SetSpanID(x.span)
