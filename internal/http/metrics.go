@@ -76,7 +76,7 @@ type aggregation struct {
 	series     map[seriesKey]*series
 	genAI      map[genAIKey]*series // others under the same bound
 	overflow   group                // one series of each role of each protocol: they are in metrics of their own
-	overflowed uint64               // exchanges, and what was measured of them as generative AI, that found no place of their own
+	overflowed uint64               // exchanges, and measures of genAI, that found no place of their own
 	flushed    time.Time            // what is new starts no earlier: intervals of one attribute set do not overlap
 }
 
@@ -288,15 +288,16 @@ func instruments() [13]instrument {
 	requestSize := func(s *series) *signal.Histogram { return s.requestSize }
 	responseSize := func(s *series) *signal.Histogram { return s.responseSize }
 	const call = "Measures the duration of an "
+	const none = ofExchange // nothing of generative AI
 	return [...]instrument{
-		{RoleServer, false, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true, ofExchange},
-		{RoleServer, false, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false, ofExchange},
-		{RoleServer, false, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false, ofExchange},
-		{RoleClient, false, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true, ofExchange},
-		{RoleClient, false, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false, ofExchange},
-		{RoleClient, false, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false, ofExchange},
-		{RoleServer, true, MetricServerCallDuration, "s", call + "incoming Remote Procedure Call (RPC).", duration, true, ofExchange},
-		{RoleClient, true, MetricClientCallDuration, "s", call + "outgoing Remote Procedure Call (RPC).", duration, true, ofExchange},
+		{RoleServer, false, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true, none},
+		{RoleServer, false, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false, none},
+		{RoleServer, false, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false, none},
+		{RoleClient, false, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true, none},
+		{RoleClient, false, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false, none},
+		{RoleClient, false, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false, none},
+		{RoleServer, true, MetricServerCallDuration, "s", call + "incoming Remote Procedure Call (RPC).", duration, true, none},
+		{RoleClient, true, MetricClientCallDuration, "s", call + "outgoing Remote Procedure Call (RPC).", duration, true, none},
 		{RoleServer, false, MetricGenAIServerDuration, "s",
 			"Generative AI server request duration such as time-to-last byte or last output token.", duration, true, genAIDuration},
 		{RoleServer, false, MetricGenAIServerFirstToken, "s",

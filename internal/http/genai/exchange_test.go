@@ -112,7 +112,7 @@ var samples = map[string]struct {
 	"error that is no JSON": {OpenAIChat, `{"model":"x"}`, "upstream connect error", Exchange{
 		RequestModel: "x", InputTokens: -1, OutputTokens: -1,
 	}},
-	"compressed":       {OpenAIChat, "\x1f\x8b\x08\x00", "\x1f\x8b\x08\x00\x01\x02", Exchange{InputTokens: -1, OutputTokens: -1}},
+	"compressed":       {OpenAIChat, "\x1f\x8b\x08", "\x1f\x8b\x08\x00\x01", Exchange{InputTokens: -1, OutputTokens: -1}},
 	"nothing captured": {OpenAIChat, "", "", Exchange{InputTokens: -1, OutputTokens: -1}},
 }
 
@@ -205,7 +205,8 @@ func TestFirstAndLastBytes(t *testing.T) {
 		assert.Empty(t, got.FinishReasons, "it cannot be told that they are those of choices")
 	}
 
-	event := `data: {"id":"chatcmpl-123","model":"gpt-4o-mini","choices":[{"index":0,"delta":{"content":"` + "and" + `"}}]}` + "\n\n"
+	event := `data: {"id":"chatcmpl-123","model":"gpt-4o-mini",` +
+		`"choices":[{"index":0,"delta":{"content":"and"}}]}` + "\n\n"
 	stream := strings.Repeat(event, 100) + chatStream
 	for _, framed := range []string{stream, chunked(stream, len(event)), chunked(stream, 1000)} {
 		got, ok := Read(OpenAIChat, bodies(framed))
@@ -307,7 +308,8 @@ func TestStream(t *testing.T) {
 
 // Where the last bytes have all of usage, it is told, wherever they begin in the text before.
 func TestUsageIsFound(t *testing.T) {
-	response := `{"model":"m","id":"1","choices":[{"index":0,"message":{"content":"\"\\\" \\\\ \\\\\\\" {[\\"},"finish_reason":"stop"}],` +
+	response := `{"model":"m","id":"1","choices":[{"index":0,"message":{"content":"\"\\\" \\\\ \\\\\\\" {[\\"},` +
+		`"finish_reason":"stop"}],` +
 		`"usage":{"prompt_tokens":3,"completion_tokens":4}}`
 	for begin := 13; begin < strings.Index(response, `,"usage"`); begin++ {
 		for _, framed := range []string{response, chunked(response, 16)} {
