@@ -40,6 +40,8 @@ type Config struct {
 	// Propagators (may be empty) are the trace contexts that are believed, by the names of the constants. Their order is of
 	// no account: W3C Trace Context comes first, B3 last.
 	Propagators []string
+	// GenAI reads of the bodies of requests to model servers, and of the responses, what genai.Read does.
+	GenAI bool
 	// ExcludeInstrumented leaves out processes that send their own traces.
 	ExcludeInstrumented bool
 	// Sampling says which spans are reported.
