@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */
 /*
- * Requests to model servers, of whose bodies user space reads a little: which model, and what it took. Of a message up to
- * 4 KiB are copied, with its head. Of a response also the last 4 KiB of each call: what it took stands at its end.
+ * Requests to model servers, of whose bodies user space reads a little: which model, and what it took. Of a message up
+ * to 4 KiB are copied, with its head. Of a response also the last 4 KiB of each call: what it took stands at its end.
  */
 #ifndef EBPFRECEIVER_HTTP_GEN_AI_H
 #define EBPFRECEIVER_HTTP_GEN_AI_H
@@ -67,8 +67,8 @@ static __always_inline __u32 model_bytes(struct http_socket *socket, struct sour
 }
 
 /*
- * Sends a further part of a response: what comes after the first bytes of a call, whose last bytes are captured. Nothing is
- * captured of it where they cannot be read.
+ * Sends a further part of a response: what comes after the first bytes of a call, whose last bytes are captured.
+ * Nothing is captured of it where they cannot be read.
  */
 __noinline int report_answer(struct source *source, struct call *call, __u32 from, __u64 tail)
 {

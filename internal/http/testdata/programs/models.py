@@ -6,9 +6,9 @@ models.py ask BASE TARGET...
     makes one request after the other on one connection, reads the answers, and ends
 
 The query of a target says how the answer is to be: stream=1 in parts, usage=0 without what it took, words=N how long it is,
-once=1 in one call with the head; and the request: prompt=N words long, model=last at its end. pad=1 gives both heads a field
-that is longer than what is copied of a head. It is HTTPS where
-EBPFRECEIVER_TEST_CERTIFICATE is a file with a certificate and its key.
+once=1 in one call with the head; and the request: prompt=N words long, secret=WORD of which, model=last at its end. pad=1
+gives both heads a field that is longer than what is copied of a head. It is HTTPS where EBPFRECEIVER_TEST_CERTIFICATE is a
+file with a certificate and its key.
 """
 
 import http.client
@@ -94,7 +94,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for part in parts:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
             if part is parts[0]:
-                time.sleep(0.02)
+                time.sleep(0.1)
         self.wfile.write(b"0\r\n\r\n")
 
     def whole(self, identity, usage, took):
@@ -145,7 +145,7 @@ def ask(base, *targets):
         connection = http.client.HTTPConnection(url.netloc)
     for target in targets:
         path, query, _ = options(target)
-        prompt = " ".join([PROMPT] * int(query.get("prompt", 5)))
+        prompt = " ".join([query.get("secret", PROMPT)] * int(query.get("prompt", 5)))
         content = {"/v1/embeddings": {"input": prompt}, "/v1/completions": {"prompt": prompt},
                    "/api/generate": {"prompt": prompt}}.get(path, {"messages": [{"role": "user", "content": prompt}]})
         stream = {"stream": query["stream"] == "1"} if "stream" in query else {}
