@@ -14,7 +14,7 @@ import (
 
 const (
 	// maxAttributes is more than a span has.
-	maxAttributes = 32
+	maxAttributes = 48
 	// maxShapes is how many sets of keys are remembered: spans of one service have a few.
 	maxShapes = 16
 )
@@ -27,7 +27,17 @@ const (
 	kindInteger
 	kindNumber
 	kindTextList // of one element
+	kindTexts    // a list of what joinTexts has joined
+	kindTrue
 )
+
+// textSeparator is between the elements of a list.
+const textSeparator = "\x00"
+
+// joinTexts makes the text of a list of several elements, none of which has the separator in it.
+func joinTexts(texts []string) string {
+	return validText(strings.Join(texts, textSeparator))
+}
 
 // attribute is one attribute of a span.
 type attribute struct {
@@ -57,6 +67,13 @@ func (a *attribute) set(value pcommon.Value) {
 		value.SetDouble(math.Float64frombits(a.bits))
 	case kindTextList:
 		value.SetEmptySlice().AppendEmpty().SetStr(a.text)
+	case kindTexts:
+		list := value.SetEmptySlice()
+		for text := range strings.SplitSeq(a.text, textSeparator) {
+			list.AppendEmpty().SetStr(text)
+		}
+	case kindTrue:
+		value.SetBool(true)
 	}
 }
 
@@ -77,8 +94,12 @@ func (l *attributeList) next(key string, kind attributeKind) *attribute {
 	return a
 }
 
-func (l *attributeList) putStr(key, text string)    { l.next(key, kindText).text = text }
-func (l *attributeList) putList(key, text string)   { l.next(key, kindTextList).text = text }
+func (l *attributeList) putStr(key, text string)  { l.next(key, kindText).text = text }
+func (l *attributeList) putList(key, text string) { l.next(key, kindTextList).text = text }
+func (l *attributeList) putTexts(key string, texts []string) {
+	l.next(key, kindTexts).text = joinTexts(texts)
+}
+func (l *attributeList) putTrue(key string)         { l.next(key, kindTrue) }
 func (l *attributeList) putInt(key string, n int64) { l.next(key, kindInteger).bits = uint64(n) }
 func (l *attributeList) putDouble(k string, n float64) {
 	l.next(k, kindNumber).bits = math.Float64bits(n)
@@ -135,7 +156,7 @@ func (s *attributeShape) fits(l *attributeList) bool {
 func (s *attributeShape) write(l *attributeList, target pcommon.Map) {
 	for i := range s.last {
 		// A list can be changed in place, so each span has its own.
-		if now := &l.attributes[i]; !s.last[i].says(now) || now.kind == kindTextList {
+		if now := &l.attributes[i]; !s.last[i].says(now) || now.kind == kindTextList || now.kind == kindTexts {
 			now.set(s.values[i]) // a new value: who has the old one keeps it
 			s.last[i] = *now
 		}

@@ -134,6 +134,7 @@ func TestAttributeListHasRoom(t *testing.T) {
 			e := exampleExchange(t, role, func(e *Exchange) {
 				e.Method, e.ErrorType, e.RequestID, e.GRPC, e.Status = "STRANGE", "reset", "id", grpc, 500
 				e.Owner = &workload.Workload{PID: 1}
+				e.GenAI = exampleChat(t, RoleClient).GenAI
 			})
 			var list attributeList
 			e.describe(&list, methodOther, addressTexts{})

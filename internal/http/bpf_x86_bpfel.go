@@ -107,7 +107,8 @@ type bpfHttpSocket struct {
 		Reserved     [7]uint8
 	}
 	Protocol uint8
-	Reserved [7]uint8
+	Model    uint8
+	Reserved [6]uint8
 }
 
 type bpfLossReason uint32
@@ -153,9 +154,10 @@ const (
 type bpfMessageFlag uint32
 
 const (
-	bpfMessageFlagMESSAGE_TRUNCATED bpfMessageFlag = 2
-	bpfMessageFlagMESSAGE_BEGINNING bpfMessageFlag = 4
-	bpfMessageFlagMESSAGE_SECURE    bpfMessageFlag = 8
+	bpfMessageFlagMESSAGE_TRUNCATED  bpfMessageFlag = 2
+	bpfMessageFlagMESSAGE_BEGINNING  bpfMessageFlag = 4
+	bpfMessageFlagMESSAGE_SECURE     bpfMessageFlag = 8
+	bpfMessageFlagMESSAGE_LAST_BYTES bpfMessageFlag = 16
 )
 
 type bpfMessageHead struct {
@@ -283,6 +285,7 @@ const (
 	bpfProgHttpTls             = "http_tls"
 	bpfProgHttpUring           = "http_uring"
 	bpfVarFollowTls            = "follow_tls"
+	bpfVarGenAi                = "gen_ai"
 	bpfVarGoProcessesAdded     = "go_processes_added"
 	bpfVarHeadBytes            = "head_bytes"
 	bpfVarKeepGoProcess        = "keep_go_process"
@@ -388,6 +391,7 @@ type bpfMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
 	FollowTls            *ebpf.VariableSpec `ebpf:"follow_tls"`
+	GenAi                *ebpf.VariableSpec `ebpf:"gen_ai"`
 	GoProcessesAdded     *ebpf.VariableSpec `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.VariableSpec `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.VariableSpec `ebpf:"keep_go_process"`
@@ -479,6 +483,7 @@ func (m *bpfMaps) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
 	FollowTls            *ebpf.Variable `ebpf:"follow_tls"`
+	GenAi                *ebpf.Variable `ebpf:"gen_ai"`
 	GoProcessesAdded     *ebpf.Variable `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.Variable `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.Variable `ebpf:"keep_go_process"`

@@ -58,6 +58,7 @@ type call struct {
 	*message
 	head   *messageHead
 	data   []byte // the first of the bytes, as far as they were captured
+	last   []byte // the last of them instead: see MESSAGE_LAST_BYTES
 	offset uint32
 	length uint32
 	gap    uint32 // bytes before offset that nothing was told of
@@ -216,6 +217,7 @@ func (p *pairing) body(c *connection, s *stream, m *call) bool {
 	s.left -= int64(m.gap) // what is lost within a body hides no message
 	m.gap = 0
 	s.lastNs = m.TimeNs
+	c.keep(s, m, uint32(min(s.left, int64(m.length))))
 	if int64(m.length) < s.left {
 		s.left -= int64(m.length)
 		return false
@@ -245,6 +247,7 @@ func (p *pairing) openBody(c *connection, s *stream, m *call) bool {
 		return true
 	}
 	s.lastNs = m.TimeNs
+	c.keep(s, m, m.length)
 	if s.framing == http1.FramingChunked {
 		if m.offset-m.gap != s.at {
 			s.chunks.Lose() // a part of it was told of before
@@ -398,11 +401,13 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 			return
 		}
 		m.skip(uint32(parsed.Bytes))
+		c.beginBody(s, m.offset)
 		switch s.framing {
 		case http1.FramingNone:
 			p.finish(c, s, m.offset, m.TimeNs, m.message)
 		case http1.FramingLength:
 			s.left = parsed.ContentLength
+			c.keep(s, m, uint32(min(s.left, int64(m.length))))
 			s.awaited = request && p.request.ExpectContinue && m.length == 0
 			if s.left > int64(m.length) {
 				s.left -= int64(m.length)
@@ -414,10 +419,12 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 			m.skip(length)
 		case http1.FramingChunked:
 			if size := s.walk(m); s.chunks.Done() && size > 0 {
+				c.keep(s, m, size)
 				p.finish(c, s, m.offset+size, m.TimeNs, m.message)
 				m.skip(size)
 				break
 			}
+			c.keep(s, m, m.length)
 			s.tail = 0x0a0d << 48 // the line break before
 			// Where all of it is there, it has no end.
 			if m.length > 0 && s.chunk(m) && uint32(len(m.data)) < m.length {
@@ -425,6 +432,7 @@ func (p *pairing) read(c *connection, s *stream, m *call, startNs uint64) {
 			}
 			return
 		default:
+			c.keep(s, m, m.length)
 			return
 		}
 		if c.tunnel {

@@ -65,6 +65,10 @@ type pairing struct {
 	// The role is that of a request that begins, and that is HTTP/1 if it is a client's; 0: none does.
 	schedules func(*messageHead, Role) scheduling
 
+	genAI  bool   // exchanges with model servers are read
+	kept   int    // bodies
+	unkept uint64 // exchanges beyond maxBodies
+
 	connections map[uint64]*connection
 	clients     map[exchangeKey]identity // requests of clients that wait for their responses
 	serving     *serving
@@ -143,6 +147,8 @@ type connection struct {
 	target, host, userAgent string // of the last request: they are mostly the same
 
 	known facts // of the last exchange
+
+	bodies *bodies // of the first of pending; nil: none are kept
 }
 
 // flowID is the part that the connection has in the names of its exchanges: 0 where their places in it are not those that
@@ -206,6 +212,9 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	}
 	next := call{message: m, data: data, offset: m.Offset, length: min(m.Length, 1<<31-1), first: true}
 	next.data = next.data[:min(len(next.data), int(next.length))]
+	if m.has(bpfMessageFlagMESSAGE_LAST_BYTES) {
+		next.last, next.data = next.data, nil
+	}
 	if c == nil || c.role == 0 {
 		if c = p.open(c, &next, head); c == nil {
 			return
@@ -359,6 +368,7 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 	case http1.FramingLength:
 		e.RequestBodyBytes = r.ContentLength
 	}
+	p.keepBodies(c, e)
 	p.enter(&e.Exchange, selected, m, head)
 }
 
@@ -428,6 +438,7 @@ func (p *pairing) beginPartial(c *connection, m *message, head *messageHead) {
 
 // finish ends the message of a stream at the offset. m is the call that tells so.
 func (p *pairing) finish(c *connection, s *stream, at uint32, atNs uint64, m *message) {
+	c.endBody(s, at)
 	gapped, size := s.gapped, int64(-1)
 	if s.phase == inBody && s.framing == http1.FramingChunked && s.chunks.Done() {
 		size = s.chunks.Payload()
@@ -450,6 +461,7 @@ func (p *pairing) finish(c *connection, s *stream, at uint32, atNs uint64, m *me
 	}
 	c.pending[0].EndNs = atNs
 	if c.upgraded {
+		p.dropBodies(c)
 		return // the response comes in HTTP/2
 	}
 	p.complete(c, m)
@@ -471,6 +483,7 @@ func (p *pairing) complete(c *connection, m *message) {
 	e.SRTTUs, e.Retransmits = m.SrttUs, m.Retransmits
 	c.answering, c.proved = false, true
 	p.leave(&e.Exchange, m)
+	p.readBodies(c, &e.Exchange)
 	if e.selected {
 		p.known = &c.known
 		p.emit(&e.Exchange)
@@ -488,6 +501,7 @@ func (p *pairing) forget(c *connection) {
 	for i := range c.pending {
 		p.leave(&c.pending[i].Exchange, nil)
 	}
+	p.dropBodies(c)
 	clear(c.pending)
 	c.pending = c.pending[:0]
 	if cap(c.pending) > keptPending {

@@ -1585,10 +1585,14 @@ func FuzzPairing(f *testing.F) {
 	f.Add(uint64(1), []byte{})
 	f.Add(uint64(2), []byte("\x01\x01\x00\x00\x00\x20\x20GET / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n"))
 	f.Add(uint64(3), []byte("\x01\x02\x00\x00\x00\xff\x10HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"))
+	f.Add(uint64(4), []byte("\x01\x01\x00\x00\x00\x35\x35POST /v1/embeddings HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"+
+		"\x01\x01\x01\x00\x00\x2b\x2bHTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{\"m\""+
+		"\x01\x02\x01\x08\x00\x5f\x03}}}________"))
 	f.Fuzz(func(t *testing.T, seed uint64, input []byte) {
 		checkScript(t, seed)
 		random := rand.New(rand.NewPCG(seed, 2))
 		o := newObserver(3)
+		o.genAI = true
 		head := newWire(RoleServer).describe()
 		offsets := [2]uint32{}
 		for len(input) > 8 {
@@ -1607,6 +1611,9 @@ func FuzzPairing(f *testing.F) {
 			if input[3]&4 != 0 {
 				m.Tail = 0x0a0d0a0d300a0d00
 			}
+			if input[3]&8 != 0 {
+				m.Flags = uint8(bpfMessageFlagMESSAGE_LAST_BYTES)
+			}
 			captured := min(int(input[6]), len(input)-7)
 			data := input[7 : 7+captured]
 			input = input[7+captured:]
@@ -1617,13 +1624,28 @@ func FuzzPairing(f *testing.F) {
 				o.take(told{message: m, head: head, data: data})
 			}
 			checkBounds(t, o.pairing)
+			checkBodies(t, o.pairing)
 		}
 		for _, e := range o.exchanges {
 			require.GreaterOrEqual(t, e.RequestBodyBytes, int64(-1))
 			require.GreaterOrEqual(t, e.ResponseBodyBytes, int64(-1))
 		}
 		o.sweep(math.MaxUint64)
+		checkBodies(t, o.pairing)
 	})
+}
+
+// checkBodies finds as many bodies as are counted, each of a request that waits.
+func checkBodies(t *testing.T, p *pairing) {
+	t.Helper()
+	kept := 0
+	for _, c := range p.connections {
+		if c.bodies != nil {
+			kept++
+			require.NotEmpty(t, c.pending)
+		}
+	}
+	require.Equal(t, kept, p.kept)
 }
 
 // keepAlive gives the messages of one exchange on a connection that goes on.

@@ -5,6 +5,7 @@ package http
 import (
 	"net/netip"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/genai"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
@@ -42,6 +43,9 @@ type Exchange struct {
 	Secure                  bool   // it was carried by TLS
 	// GRPC says that the request is a call of gRPC or gRPC-Web: its content type begins with application/grpc.
 	GRPC bool
+
+	// GenAI is what the bodies tell of a request to a model server; nil where it is none, or they were not looked at.
+	GenAI *genai.Exchange
 
 	// Status is of the final response, 0 where there was none or it is not known.
 	Status int

@@ -68,6 +68,8 @@ type record struct {
 	Sent     int64  `json:"sent"`
 	Ns       int64  `json:"ns,omitempty"`
 	Error    string `json:"error,omitempty"`
+	// Says are the attributes that a model server expects of its answer.
+	Says map[string]any `json:"says,omitempty"`
 }
 
 // records writes what a program has to say.

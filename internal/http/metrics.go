@@ -40,22 +40,24 @@ type seriesKey struct {
 
 // series is the metrics of one attribute set.
 type series struct {
-	key        seriesKey
+	key        seriesKey // where it is of generative AI, role alone
+	measure    measure
+	genAI      genAIKey // the zero value where measure is ofExchange
 	attributes pcommon.Map
 	start      time.Time
 	lastUsed   time.Time
 
-	duration                  *signal.Histogram
-	requestSize, responseSize *signal.Histogram // nil where it is gRPC
+	duration                  *signal.Histogram // or what else is measured
+	requestSize, responseSize *signal.Histogram // nil where it is gRPC, or not measured of the exchange
 	exemplar                  exemplar          // of duration
 }
 
 // exemplar is the last sampled exchange of an interval. Without a span there is none.
 type exemplar struct {
-	seconds float64
-	at      time.Time
-	trace   pcommon.TraceID
-	span    pcommon.SpanID
+	value float64 // mostly seconds
+	at    time.Time
+	trace pcommon.TraceID
+	span  pcommon.SpanID
 }
 
 // group is the series of one resource.
@@ -72,10 +74,11 @@ type aggregation struct {
 	expiry     time.Duration
 	groups     map[string]*group
 	series     map[seriesKey]*series
-	recent     [4]*series // by role and protocol: to compare a key takes less than to hash it
-	overflow   group      // one series of each role of each protocol: they are in metrics of their own
-	overflowed uint64     // exchanges that found no place of their own
-	flushed    time.Time  // what is new starts no earlier: intervals of one attribute set do not overlap
+	recent     [4]*series           // by role and protocol: to compare a key takes less than to hash it
+	genAI      map[genAIKey]*series // others under the same bound
+	overflow   group                // one series of each role of each protocol: they are in metrics of their own
+	overflowed uint64               // exchanges, and measures of genAI, that found no place of their own
+	flushed    time.Time            // what is new starts no earlier: intervals of one attribute set do not overlap
 }
 
 func newAggregation(maxSeries int, delta bool, expiry time.Duration) *aggregation {
@@ -85,6 +88,7 @@ func newAggregation(maxSeries int, delta bool, expiry time.Duration) *aggregatio
 		expiry:    expiry,
 		groups:    map[string]*group{},
 		series:    map[seriesKey]*series{},
+		genAI:     map[genAIKey]*series{},
 	}
 }
 
@@ -99,14 +103,15 @@ func (a *aggregation) add(e *Exchange, route string, id identity, at time.Time) 
 	}
 	seconds := e.duration().Seconds()
 	s.duration.Observe(seconds)
+	s.keep(seconds, id, at)
 	if e.RequestBodyBytes >= 0 && !e.GRPC {
 		s.requestSize.Observe(float64(e.RequestBodyBytes))
 	}
 	if e.ResponseBodyBytes >= 0 && !e.GRPC {
 		s.responseSize.Observe(float64(e.ResponseBodyBytes))
 	}
-	if id.sampled && !at.Before(s.exemplar.at) {
-		s.exemplar = exemplar{seconds: seconds, at: at, trace: id.trace, span: id.span}
+	if e.GenAI != nil {
+		a.addGenAI(e, id, at)
 	}
 	return true
 }
@@ -138,9 +143,9 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 		*recent = s
 		return s
 	}
-	if len(a.series) >= a.maxSeries {
+	if a.full() {
 		a.overflowed++
-		return a.overflowOf(seriesKey{role: e.Role, grpc: e.GRPC}, at)
+		return a.overflowOf(seriesKey{role: e.Role, grpc: e.GRPC}, ofExchange, at)
 	}
 	// The series outlives the head of the request, which these may be slices of.
 	key.errorType = strings.Clone(key.errorType)
@@ -148,15 +153,10 @@ func (a *aggregation) find(e *Exchange, route string, at time.Time) *series {
 	key.route = strings.Clone(key.route)
 	key.server.host = strings.Clone(key.server.host)
 
-	s := a.newSeries(key, at)
+	s := a.newSeries(key, ofExchange, at)
 	key.describe(s.attributes)
 	a.series[key] = s
-	g := a.groups[key.resource]
-	if g == nil {
-		g = &group{workload: e.Owner}
-		a.groups[key.resource] = g
-	}
-	g.series = append(g.series, s)
+	a.group(e.Owner, s)
 	return s
 }
 
@@ -172,30 +172,45 @@ func (key *seriesKey) kind() int {
 	return kind
 }
 
-func (a *aggregation) overflowOf(key seriesKey, at time.Time) *series {
+// full says whether there is no room for another series.
+func (a *aggregation) full() bool { return len(a.series)+len(a.genAI) >= a.maxSeries }
+
+// group puts a new series to the others of its resource.
+func (a *aggregation) group(owner *workload.Workload, s *series) {
+	resource := owner.ResourceKey()
+	g := a.groups[resource]
+	if g == nil {
+		g = &group{workload: owner}
+		a.groups[resource] = g
+	}
+	g.series = append(g.series, s)
+}
+
+func (a *aggregation) overflowOf(key seriesKey, m measure, at time.Time) *series {
 	for _, s := range a.overflow.series {
-		if s.key == key {
+		if s.key == key && s.measure == m {
 			return s
 		}
 	}
-	s := a.newSeries(key, at)
+	s := a.newSeries(key, m, at)
 	s.attributes.PutBool(attrOverflow, true)
 	a.overflow.series = append(a.overflow.series, s)
 	return s
 }
 
-func (a *aggregation) newSeries(key seriesKey, at time.Time) *series {
+func (a *aggregation) newSeries(key seriesKey, m measure, at time.Time) *series {
 	if at.Before(a.flushed) {
 		at = a.flushed
 	}
 	s := &series{
 		key:        key,
+		measure:    m,
 		attributes: pcommon.NewMap(),
 		start:      at,
 		lastUsed:   at,
-		duration:   signal.NewHistogram(durationBounds),
+		duration:   signal.NewHistogram(m.bounds(key.role)),
 	}
-	if !key.grpc {
+	if !key.grpc && m == ofExchange {
 		s.requestSize, s.responseSize = signal.NewHistogram(sizeBounds), signal.NewHistogram(sizeBounds)
 	}
 	return s
@@ -219,11 +234,15 @@ func (key *seriesKey) describe(attributes pcommon.Map) {
 	}
 	putText(attributes, attrErrorType, outcome.errorType())
 	putText(attributes, attrProtocolVersion, key.version)
-	if key.server != (endpoint{}) {
-		putText(attributes, attrServerAddress, key.server.text(addressTexts{}))
+	putServer(attributes, key.server)
+}
+
+func putServer(attributes pcommon.Map, server endpoint) {
+	if server != (endpoint{}) {
+		putText(attributes, attrServerAddress, server.text(addressTexts{}))
 	}
-	if key.server.port != 0 {
-		attributes.PutInt(attrServerPort, int64(key.server.port))
+	if server.port != 0 {
+		attributes.PutInt(attrServerPort, int64(server.port))
 	}
 }
 
@@ -254,6 +273,7 @@ func (a *aggregation) forget(now time.Time) {
 	clear(a.recent[:])
 	if a.delta {
 		clear(a.series)
+		clear(a.genAI)
 		clear(a.groups)
 		a.overflow.series = nil
 		return
@@ -264,7 +284,11 @@ func (a *aggregation) forget(now time.Time) {
 			if now.Sub(s.lastUsed) < a.expiry {
 				return false
 			}
-			delete(a.series, s.key)
+			if s.measure == ofExchange {
+				delete(a.series, s.key)
+			} else {
+				delete(a.genAI, s.genAI)
+			}
 			return true
 		})
 		if len(g.series) == 0 {
@@ -288,24 +312,36 @@ type instrument struct {
 	name, unit, description string
 	histogram               func(s *series) *signal.Histogram
 	exemplars               bool
+	measure                 measure
 }
 
 // instruments are all metrics of the probe, in the order in which they are written, with the semantic conventions'
 // descriptions.
-func instruments() [8]instrument {
+func instruments() [13]instrument {
 	duration := func(s *series) *signal.Histogram { return s.duration }
 	requestSize := func(s *series) *signal.Histogram { return s.requestSize }
 	responseSize := func(s *series) *signal.Histogram { return s.responseSize }
 	const call = "Measures the duration of an "
+	const none = ofExchange // nothing of generative AI
 	return [...]instrument{
-		{RoleServer, false, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true},
-		{RoleServer, false, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false},
-		{RoleServer, false, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false},
-		{RoleClient, false, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true},
-		{RoleClient, false, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false},
-		{RoleClient, false, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false},
-		{RoleServer, true, MetricServerCallDuration, "s", call + "incoming Remote Procedure Call (RPC).", duration, true},
-		{RoleClient, true, MetricClientCallDuration, "s", call + "outgoing Remote Procedure Call (RPC).", duration, true},
+		{RoleServer, false, MetricServerRequestDuration, "s", "Duration of HTTP server requests.", duration, true, none},
+		{RoleServer, false, MetricServerRequestBodySize, "By", "Size of HTTP server request bodies.", requestSize, false, none},
+		{RoleServer, false, MetricServerResponseBodySize, "By", "Size of HTTP server response bodies.", responseSize, false, none},
+		{RoleClient, false, MetricClientRequestDuration, "s", "Duration of HTTP client requests.", duration, true, none},
+		{RoleClient, false, MetricClientRequestBodySize, "By", "Size of HTTP client request bodies.", requestSize, false, none},
+		{RoleClient, false, MetricClientResponseBodySize, "By", "Size of HTTP client response bodies.", responseSize, false, none},
+		{RoleServer, true, MetricServerCallDuration, "s", call + "incoming Remote Procedure Call (RPC).", duration, true, none},
+		{RoleClient, true, MetricClientCallDuration, "s", call + "outgoing Remote Procedure Call (RPC).", duration, true, none},
+		{RoleServer, false, MetricGenAIServerDuration, "s",
+			"Generative AI server request duration such as time-to-last byte or last output token.", duration, true, genAIDuration},
+		{RoleServer, false, MetricGenAIServerFirstToken, "s",
+			"Time to generate first token for successful responses.", duration, true, genAIFirstChunk},
+		{RoleClient, false, MetricGenAIClientDuration, "s", "GenAI operation duration.", duration, true, genAIDuration},
+		{RoleClient, false, MetricGenAIClientFirstChunk, "s", "Time to receive the first chunk, measured from when the client " +
+			"issues the generation request to when the first chunk is received in the response stream.",
+			duration, true, genAIFirstChunk},
+		{RoleClient, false, MetricGenAIClientTokens, "{token}", "Number of input and output tokens used.",
+			duration, true, genAIInputTokens},
 	}
 }
 
@@ -319,7 +355,7 @@ func (a *aggregation) writeGroup(
 		var points pmetric.HistogramDataPointSlice
 		madePoints := false
 		for _, s := range g.series {
-			if s.key.role != instrument.role || s.key.grpc != instrument.grpc {
+			if s.key.role != instrument.role || s.key.grpc != instrument.grpc || s.measure.metric() != instrument.measure {
 				continue
 			}
 			histogram := instrument.histogram(s)
@@ -364,12 +400,19 @@ func (i *instrument) make(scope pmetric.ScopeMetrics, delta bool) pmetric.Histog
 	return histogram.DataPoints()
 }
 
+// keep takes a value as the exemplar if it is of a sampled exchange, and none is newer.
+func (s *series) keep(value float64, id identity, at time.Time) {
+	if id.sampled && !at.Before(s.exemplar.at) {
+		s.exemplar = exemplar{value: value, at: at, trace: id.trace, span: id.span}
+	}
+}
+
 func (x *exemplar) writeTo(point pmetric.HistogramDataPoint) {
 	if x.at.IsZero() {
 		return
 	}
 	written := point.Exemplars().AppendEmpty()
-	written.SetDoubleValue(x.seconds)
+	written.SetDoubleValue(x.value)
 	written.SetTimestamp(pcommon.NewTimestampFromTime(x.at))
 	written.SetTraceID(x.trace)
 	written.SetSpanID(x.span)

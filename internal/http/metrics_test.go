@@ -62,6 +62,8 @@ func TestGoldenMetrics(t *testing.T) {
 				exampleCall(t, RoleServer, func(e *Exchange) { e.GRPCStatus = 13 }),
 				exampleCall(t, RoleClient),
 				exampleCall(t, RoleClient, func(e *Exchange) { e.GRPCStatus, e.Status = grpcNoStatus, 502 }),
+				exampleChat(t, RoleServer),
+				exampleChat(t, RoleClient),
 			} {
 				at := exampleStart.Add(time.Duration(n) * time.Second)
 				require.True(t, a.add(e, exampleRouteOf(t, e), i.identify(e), at))
@@ -166,6 +168,9 @@ func TestCallsAreNotCountedAsRequests(t *testing.T) {
 	}
 	metrics := a.flush(exampleStart, exampleScope)
 	for _, instrument := range instruments() {
+		if instrument.measure != ofExchange {
+			continue
+		}
 		points := pointsOf(metrics, instrument.name)
 		require.Len(t, points, 1, instrument.name)
 		assert.EqualValues(t, 1, points[0].Count(), instrument.name)
@@ -397,6 +402,8 @@ func TestAddAllocatesNothing(t *testing.T) {
 		"client without a Host": exampleExchange(t, RoleClient, func(e *Exchange) { e.Host = "" }),
 		"call served":           exampleCall(t, RoleServer),
 		"call that failed":      exampleCall(t, RoleClient, func(e *Exchange) { e.GRPCStatus = 14 }),
+		"chat served":           exampleChat(t, RoleServer),
+		"chat asked for":        exampleChat(t, RoleClient),
 		"client of a proxy":     exampleExchange(t, RoleClient, func(e *Exchange) { e.Target = "http://a.example:81/b" }),
 	} {
 		a, i := exampleAggregation(10, false), noRandomness(t)

@@ -1,9 +1,12 @@
 package http
 
-import semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+import (
+	genaiconv "go.opentelemetry.io/otel/semconv/v1.41.0" // the last ones that had gen_ai, which has conventions of its own now
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+)
 
-// Metric names, all of the semantic conventions for HTTP and RPC. The durations of HTTP are stable, those of RPC a release
-// candidate, the body sizes are in development.
+// Metric names, all of the semantic conventions for HTTP, RPC and generative AI. The durations of HTTP are stable, those of
+// RPC a release candidate, the others are in development.
 const (
 	MetricServerRequestDuration  = "http.server.request.duration"
 	MetricServerRequestBodySize  = "http.server.request.body.size"
@@ -13,6 +16,11 @@ const (
 	MetricClientResponseBodySize = "http.client.response.body.size"
 	MetricServerCallDuration     = "rpc.server.call.duration"
 	MetricClientCallDuration     = "rpc.client.call.duration"
+	MetricGenAIServerDuration    = "gen_ai.server.request.duration"
+	MetricGenAIServerFirstToken  = "gen_ai.server.time_to_first_token"
+	MetricGenAIClientDuration    = "gen_ai.client.operation.duration"
+	MetricGenAIClientFirstChunk  = "gen_ai.client.operation.time_to_first_chunk"
+	MetricGenAIClientTokens      = "gen_ai.client.token.usage"
 )
 
 // Attributes that have a semantic convention.
@@ -44,6 +52,18 @@ const (
 	attrRPCMethod        = string(semconv.RPCMethodKey)
 	attrRPCMethodOther   = string(semconv.RPCMethodOriginalKey)
 	attrRPCStatus        = string(semconv.RPCResponseStatusCodeKey) // later conventions call it rpc.status_code
+
+	attrGenAIOperation     = string(genaiconv.GenAIOperationNameKey)
+	attrGenAIProvider      = string(genaiconv.GenAIProviderNameKey)
+	attrGenAIRequestModel  = string(genaiconv.GenAIRequestModelKey)
+	attrGenAIStream        = string(genaiconv.GenAIRequestStreamKey)
+	attrGenAIResponseModel = string(genaiconv.GenAIResponseModelKey)
+	attrGenAIResponseID    = string(genaiconv.GenAIResponseIDKey)
+	attrGenAIFinishReasons = string(genaiconv.GenAIResponseFinishReasonsKey)
+	attrGenAIFirstChunk    = string(genaiconv.GenAIResponseTimeToFirstChunkKey)
+	attrGenAIInputTokens   = string(genaiconv.GenAIUsageInputTokensKey)
+	attrGenAIOutputTokens  = string(genaiconv.GenAIUsageOutputTokensKey)
+	attrGenAITokenType     = string(genaiconv.GenAITokenTypeKey)
 
 	attrRequestID = "http.request.header.x-request-id" // of http.request.header.<key>, a list
 )

@@ -40,6 +40,8 @@ type Config struct {
 	// Propagators (may be empty) are the trace contexts that are believed, by the names of the constants. Their order is of
 	// no account: W3C Trace Context comes first, B3 last.
 	Propagators []string
+	// GenAI reads of the bodies of requests to model servers, and of the responses, what genai.Read does.
+	GenAI bool
 	// ExcludeInstrumented leaves out processes that send their own traces.
 	ExcludeInstrumented bool
 	// Sampling says which spans are reported.
@@ -132,6 +134,7 @@ type counters struct {
 	parents            atomic.Uint64 // that were found for clients
 	learned, unmatched atomic.Uint64 // tables of programs of Go
 	units, unlisted    atomic.Uint64
+	kept, unkept       atomic.Uint64
 	connections        atomic.Uint64
 	drops              [dropReasons]atomic.Uint64
 }
@@ -199,6 +202,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 		p.instrumented = newInstrumented()
 	}
 	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
+	p.pairing.genAI = config.GenAI
 	p.pairing.locate, p.pairing.schedules = p.locate, p.schedules
 	p.pairing.tables.want = func(head *messageHead) { p.goTables.want(head.processKey()) }
 	p.pairing.secured = func(m *message, head *messageHead) bool { return p.secure.notice(m, head, time.Now()) }
@@ -252,6 +256,7 @@ func (p *Probe) load() error {
 	for name, value := range map[string]any{
 		"self_pid":   uint32(os.Getpid()),
 		"head_bytes": uint32(p.config.HeadBytes),
+		"gen_ai":     p.config.GenAI,
 		"follow_tls": p.config.TLS != TLSConfig{},
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
@@ -510,7 +515,7 @@ func (p *Probe) refused(signal string, err error) {
 // publish lets Stats see what the goroutine of run counts.
 func (p *Probe) publish() {
 	p.counters.connections.Store(uint64(len(p.pairing.connections)))
-	p.counters.series.Store(uint64(len(p.aggregation.series)))
+	p.counters.series.Store(uint64(len(p.aggregation.series) + len(p.aggregation.genAI)))
 	p.counters.overflowed.Store(p.aggregation.overflowed)
 	p.counters.unsampled.Store(p.sampler.unsampled)
 	p.counters.joined.Store(p.pairing.joined)
@@ -519,6 +524,8 @@ func (p *Probe) publish() {
 	p.counters.unmatched.Store(p.pairing.tables.unmatched)
 	p.counters.units.Store(uint64(len(p.pairing.serving.units)))
 	p.counters.unlisted.Store(p.pairing.serving.full)
+	p.counters.kept.Store(uint64(p.pairing.kept))
+	p.counters.unkept.Store(p.pairing.unkept)
 	for reason, count := range p.pairing.drops {
 		p.counters.drops[reason].Store(count)
 	}
@@ -548,10 +555,12 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Reason: "undecodable", Count: p.counters.undecoded.Load()},
 			{Probe: ProbeName, Reason: "consumer_blocked", Count: p.counters.spansDropped.Load()},
 			{Probe: ProbeName, Reason: "serving_table_full", Count: p.counters.unlisted.Load()},
+			{Probe: ProbeName, Reason: "gen_ai_table_full", Count: p.counters.unkept.Load()},
 		},
 		Maps: []kernel.MapUsage{
 			{Probe: ProbeName, Map: "connections", Entries: p.counters.connections.Load(), Capacity: uint64(p.config.MaxConnections)},
 			{Probe: ProbeName, Map: "serving", Entries: p.counters.units.Load(), Capacity: maxUnits},
+			{Probe: ProbeName, Map: "gen_ai", Entries: p.counters.kept.Load(), Capacity: maxBodies},
 			{Probe: ProbeName, Map: "series", Entries: p.counters.series.Load(), Capacity: uint64(p.config.MaxSeries)},
 		},
 	}

@@ -117,8 +117,11 @@ func (e *Exchange) timeToFirstByte() (time.Duration, bool) {
 
 // spanName is "{method} {http.route}", or the method alone; a method that is not known is HTTP there. A client has no
 // route, and no url.template either, which is what its name would have. Of a call of gRPC it is rpc.method, and grpc where
-// that is not known.
+// that is not known. Of a client of a model server it is the operation and the model.
 func (e *Exchange) spanName(route string) string {
+	if e.GenAI != nil && e.Role == RoleClient {
+		return e.genAISpanName()
+	}
 	if e.GRPC {
 		if route == "" || route == methodOther {
 			return systemGRPC
@@ -215,6 +218,9 @@ func (e *Exchange) describe(attributes *attributeList, route string, addresses a
 		attributes.putDouble(attrSRTT, float64(e.SRTTUs)/1e6)
 	}
 	attributes.putInt(attrRetransmits, int64(e.Retransmits))
+	if e.GenAI != nil {
+		e.describeGenAI(attributes)
+	}
 	if e.Owner.PID != 0 { // the resource is of all processes of a service
 		attributes.putInt(attrPID, int64(e.Owner.PID))
 	}

@@ -121,6 +121,8 @@ func TestGoldenSpans(t *testing.T) {
 			e.RequestOffset, e.GRPCStatus, e.TraceBin = 9000, 13, traceBin(t, "00"+"00"+binaryTrace+"01"+binaryParent+"0201")
 		}),
 		exampleCall(t, RoleClient, func(e *Exchange) { e.RequestOffset, e.GRPCStatus, e.Status = 9100, grpcNoStatus, 502 }),
+		exampleChat(t, RoleClient, func(e *Exchange) { e.RequestOffset = 9200 }),
+		exampleChat(t, RoleServer, func(e *Exchange) { e.RequestOffset = 9200 }),
 	} {
 		require.True(t, s.add(e, exampleRouteOf(t, e), i.identify(e), exampleWall))
 	}

@@ -50,6 +50,7 @@ type HTTPConfig struct {
 	Enabled             bool           `mapstructure:"enabled"`
 	TLS                 TLSConfig      `mapstructure:"tls"`
 	Routes              RouteConfig    `mapstructure:"routes"`
+	GenAI               bool           `mapstructure:"gen_ai"`
 	ExcludeInstrumented bool           `mapstructure:"exclude_instrumented"`
 	Propagators         []string       `mapstructure:"propagators"`
 	Sampling            SamplingConfig `mapstructure:"sampling"`

@@ -38,6 +38,7 @@ func TestLoadConfig(t *testing.T) {
 				Enabled:     true,
 				TLS:         TLSConfig{},
 				Routes:      RouteConfig{Patterns: []string{"/users/{id}"}, Unmatched: "drop"},
+				GenAI:       true,
 				Propagators: []string{"b3"},
 				Sampling: SamplingConfig{Ratio: 0.25, Routes: []SamplingRoute{
 					{Route: "GET /healthz"}, {Route: "grpc.health.v1.Health/Check", Ratio: 0.01},

@@ -261,6 +261,7 @@ func (r *ebpfReceiver) httpConfig() http.Config {
 		HeadBytes:           r.config.HTTP.HeadBytes,
 		TLS:                 http.TLSConfig{OpenSSL: r.config.HTTP.TLS.OpenSSL, Go: r.config.HTTP.TLS.Go},
 		MaxConnections:      r.config.HTTP.MaxConnections,
+		GenAI:               r.config.HTTP.GenAI,
 		ExcludeInstrumented: r.config.HTTP.ExcludeInstrumented,
 		RoutePatterns:       r.config.HTTP.Routes.Patterns,
 		RouteUnmatched:      r.config.HTTP.Routes.Unmatched,

@@ -44,7 +44,7 @@ func TestTelemetryPageIsComplete(t *testing.T) {
 	require.NoError(t, err)
 
 	var documented []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `((?:system|http|rpc)\\.[a-z_.]+)` \\| histogram|^\\| `(system\\.[a-z_.]+)` \\| (?:sum|gauge)").FindAllStringSubmatch(string(content), -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `((?:system|http|rpc|gen_ai)\\.[a-z_.]+)` \\| histogram|^\\| `(system\\.[a-z_.]+)` \\| (?:sum|gauge)").FindAllStringSubmatch(string(content), -1) {
 		documented = append(documented, row[1]+row[2])
 	}
 	assert.ElementsMatch(t, append(literalNames(t, tcpNames, "Metric"), literalNames(t, httpNames, "Metric")...), documented)

@@ -6,6 +6,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include "http/frames.h"
+#include "http/gen_ai.h"
 #include "http/message.h"
 #include "http/pipelining.h"
 #include "http/recognize.h"
@@ -85,20 +86,30 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	struct captured_message *captured = bpf_map_lookup_elem(&scratch, &which);
 	__u32 offset = call->offset - call->prefix_length;
 	__u32 length = call->length + call->prefix_length;
-	__u32 wanted = length < limit ? length : limit;
+	__u32 wanted;
 	__u64 tail = 0; /* where all of the call is captured, it is not needed */
 	__u32 have = 0;
+	bool answers;
 	__u32 end;
 
 	if (!captured)
 		return;
+	if (call->prefix_length) {
+		*(__u64 *)captured->data = socket->prefix[direction];
+		have = call->prefix_length & 7;
+	}
+	if (gen_ai && call->head) {
+		__u32 more = model_bytes(socket, source, call, captured, call->captured ? call->captured : have, limit);
+
+		if (more > limit) {
+			limit = more;
+			call->captured = 0;
+		}
+	}
+	wanted = length < limit ? length : limit;
 	if (call->captured) {
 		have = call->captured;
 	} else {
-		if (call->prefix_length) {
-			*(__u64 *)captured->data = socket->prefix[direction];
-			have = call->prefix_length & 7;
-		}
 		have = capture(source, captured, have, wanted);
 		if (have < wanted && source->more)
 			have = capture_more(source, captured, have, wanted, call->prefix_length);
@@ -110,26 +121,33 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	/* A head that ends here is whole. One that does not may go on in the next call, unless this has its body. */
 	socket->capture_left[direction] = 0;
 	end = (have - 4) & (MAX_HEAD_BYTES - 1);
+	answers = have > call->prefix_length && have < length && call->ending && answers_model(socket, direction);
 	if (have < length) {
 		if (call->ending)
 			tail = tail_of_call(source, call);
 		else
 			length = have + 1;
+	} else if (gen_ai && socket->model) {
+		socket->capture_left[direction] = limit - have; /* a body goes on */
 	} else if (have < limit && !(have >= 4 && *(__u32 *)(captured->data + end) == WORD('\r', '\n', '\r', '\n'))) {
 		socket->capture_left[direction] = limit - have;
 	}
 	if (direction == MESSAGE_SENT)
 		socket->told = offset + length;
+	if (answers)
+		length = have; /* the rest comes in a message of its own */
 	captured->message = call->message;
 	captured->message.kind = kind;
 	captured->message.offset = offset;
 	captured->message.length = length;
-	captured->message.tail = tail;
+	captured->message.tail = answers ? 0 : tail;
 	captured->message.captured = have;
 	/* A goroutine serves what it receives, and asks for what it sends: who moves the answer says nothing. */
 	if (!call->head || (__u32)call->first != WORD('H', 'T', 'T', 'P'))
 		note_goroutine(&socket->go, &captured->message);
 	report_captured(captured);
+	if (answers)
+		report_answer(source, call, have - call->prefix_length, tail);
 }
 
 /*
@@ -197,6 +215,8 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 	else if (socket->capture_left[direction])
 		report_bytes(socket, source, call, MESSAGE_DATA,
 			     bytes_to_copy_further(call->length, socket->capture_left[direction]));
+	else if (answers_model(socket, direction) && call->few && !call->prefix_length)
+		report_answer(source, call, 0, tail_of_call(source, call));
 	else if (is_pipelining()) /* a body may end in it, and a head begin */
 		report_bytes(socket, source, call, MESSAGE_DATA, MAX_HEAD_BYTES);
 	else

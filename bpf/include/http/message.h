@@ -29,6 +29,7 @@ enum message_flag {
 	MESSAGE_BEGINNING = 4, /* frames: a client's preface comes before them; connection: it begins */
 	MESSAGE_SECURE =
 		8, /* TLS has carried it: offset and length are of what was encrypted; connection: it carries TLS */
+	MESSAGE_LAST_BYTES = 16, /* data: what was captured are the last bytes of the call, not its first */
 };
 
 /* Bytes that calls moved. What was captured of them follows. */

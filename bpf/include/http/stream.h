@@ -61,7 +61,8 @@ struct http_socket {
 	__u32 unused;
 	struct frame_stream frames[2];
 	__u8 protocol;
-	__u8 reserved[7];
+	__u8 model; /* see gen_ai.h */
+	__u8 reserved[6];
 };
 
 /*
