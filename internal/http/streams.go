@@ -114,6 +114,9 @@ type streams struct {
 	// The server said that it processes no streams after this one, and why; goneAway is empty: it did not.
 	lastProcessed uint32
 	goneAway      string
+	// The goroutine that has received the last request, and readerCleared is goStreams.cleared then.
+	reader        uint64
+	readerCleared uint32
 
 	// Of the call that is under way.
 	message *message
@@ -389,6 +392,9 @@ func (s *side) begin(headers *http2.Headers) {
 	if headers.Partial {
 		// What came of the response before is missed.
 		o.response.bytes, o.response.doubt = -1, true
+	}
+	if s.role == RoleServer {
+		p.goStreams.reads(s.streams, s.message, s.head)
 	}
 	p.enter(&o.Exchange, selected, s.message, s.head)
 	if s.goneAway != "" && id > s.lastProcessed {
