@@ -93,15 +93,20 @@ func (p *pairing) handleStream(m *message) {
 		}
 		return
 	}
-	var o *openStream
+	var (
+		s *streams
+		o *openStream
+	)
 	if c := p.connections[cookie]; known && c != nil && c.described.Pid == pid &&
 		c.multiplexed != nil && c.multiplexed.role == RoleServer {
-		o = c.multiplexed.open[m.Offset]
+		s = c.multiplexed
+		o = s.open[m.Offset]
 	}
 	if o == nil || o.service.stage == stageAnswered {
 		g.unmatched++
 		return
 	}
+	s.served = true
 	p.serving.leave(&o.service, nil)
 	o.service = p.serving.receive(m, pid, schedulingGoroutines, &o.id)
 	if o.service.by != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/http2"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
@@ -183,4 +184,30 @@ func TestGoStreamFunctions(t *testing.T) {
 			assert.NotZero(t, cookie&(1<<bpfGoStreamCookieGO_STREAM_EVENT_BITS-1), name)
 		}
 	}
+}
+
+// A client has reset a request that is still served, and the reader has received another one that nobody serves yet: what is
+// asked for then is not for the sake of that.
+func TestServedStreamsReset(t *testing.T) {
+	p, _ := newStreamScene()
+	p.schedules = func(*messageHead, Role) scheduling { return schedulingGoroutines }
+	p.locate = func(*Exchange) identity { return *nameID("b") }
+	p.handle(toldOfStream(bpfGoStreamEventGO_STREAM_SERVED, streamNumber, streamReads, streamServes), nil, nil)
+	s := p.connections[streamCookie].multiplexed
+	s.message, s.head = &message{
+		Cookie: streamCookie, Goroutine: streamReads, ParentGoroutine: streamStarter, TimeNs: 5,
+		Direction: uint8(bpfMessageDirectionMESSAGE_RECEIVED),
+	}, &messageHead{Pid: streamPID}
+	side := &s.sides[bpfMessageDirectionMESSAGE_RECEIVED]
+	side.Reset(streamNumber, 8, 5)
+	side.begin(&http2.Headers{Stream: streamNumber + 2, StartNs: 6, EndNs: 6})
+	require.Contains(t, s.open, uint32(streamNumber+2))
+	asks := &message{TimeNs: 7, Goroutine: streamServes, ParentGoroutine: streamReads}
+	parent, _ := p.serving.send(asks, streamPID, schedulingGoroutines)
+	assert.Nil(t, parent)
+
+	p.handle(toldOfStream(bpfGoStreamEventGO_STREAM_SERVED, streamNumber+2, streamReads, 31), nil, nil)
+	parent, _ = p.serving.send(&message{TimeNs: 8, Goroutine: 31}, streamPID, schedulingGoroutines)
+	require.NotNil(t, parent)
+	assert.Equal(t, nameID("b").span, parent.span)
 }

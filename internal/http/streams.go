@@ -117,6 +117,9 @@ type streams struct {
 	// The goroutine that has received the last request, and readerCleared is goStreams.cleared then.
 	reader        uint64
 	readerCleared uint32
+	// It is told who serves a request, so who has received it is not believed to: a goroutine that the receiver has started for
+	// a request that is over (the client has reset it, say) may still ask for that one's sake.
+	served bool
 
 	// Of the call that is under way.
 	message *message
@@ -397,6 +400,9 @@ func (s *side) begin(headers *http2.Headers) {
 		p.goStreams.reads(s.streams, s.message, s.head)
 	}
 	p.enter(&o.Exchange, selected, s.message, s.head)
+	if s.served {
+		p.serving.leave(&o.service, nil)
+	}
 	if s.goneAway != "" && id > s.lastProcessed {
 		o.ErrorType = s.goneAway // it was on its way already
 		s.complete(id, headers.EndNs)
