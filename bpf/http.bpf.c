@@ -20,6 +20,7 @@
 #include <bpf/bpf_tracing.h>
 #include "http/frames.h"
 #include "http/go_client.h"
+#include "http/go_streams.h"
 #include "http/go_tables.h"
 #include "http/http1.h"
 #include "http/indirect.h"
@@ -434,6 +435,13 @@ SEC("uprobe/go_client")
 int http_go_client(struct pt_regs___goroutine *ctx)
 {
 	return note_go_caller(first_argument(ctx), goroutine_address(ctx), goroutine_stack(ctx));
+}
+
+/* Where streams are served, and asked with: see go_stream_event. */
+SEC("uprobe/go_streams")
+int http_go_streams(struct pt_regs___goroutine *ctx)
+{
+	return go_stream(ctx, bpf_get_attach_cookie(ctx));
 }
 
 /* Where net/http and golang.org/x/net/http2 read and write header blocks: see go_table_event. */

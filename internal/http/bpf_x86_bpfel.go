@@ -25,6 +25,12 @@ type bpfDescribedConnection struct {
 	Head    bpfMessageHead
 }
 
+type bpfGoAsker struct {
+	_               structs.HostLayout
+	Goroutine       uint64
+	ParentGoroutine uint64
+}
+
 type bpfGoCaller struct {
 	_               structs.HostLayout
 	Goroutine       uint64
@@ -38,6 +44,33 @@ type bpfGoProcess struct {
 	StartBootNs uint64
 	Goid        uint32
 	ParentGoid  uint32
+}
+
+type bpfGoStreamCookie uint32
+
+const (
+	bpfGoStreamCookieGO_STREAM_EVENT_BITS   bpfGoStreamCookie = 8
+	bpfGoStreamCookieGO_STREAM_POINTERS     bpfGoStreamCookie = 256
+	bpfGoStreamCookieGO_STREAM_OFFSET       bpfGoStreamCookie = 65536
+	bpfGoStreamCookieGO_STREAM_MAX_POINTERS bpfGoStreamCookie = 3
+)
+
+type bpfGoStreamEvent uint32
+
+const (
+	bpfGoStreamEventGO_STREAM_READ    bpfGoStreamEvent = 1
+	bpfGoStreamEventGO_STREAM_SERVED  bpfGoStreamEvent = 2
+	bpfGoStreamEventGO_STREAM_HANDLED bpfGoStreamEvent = 3
+	bpfGoStreamEventGO_STREAM_ASKED   bpfGoStreamEvent = 4
+	bpfGoStreamEventGO_STREAM_QUEUED  bpfGoStreamEvent = 5
+	bpfGoStreamEventGO_STREAM_WRITTEN bpfGoStreamEvent = 6
+)
+
+type bpfGoStreamKey struct {
+	_        structs.HostLayout
+	Address  uint64
+	Pid      uint32
+	Reserved uint32
 }
 
 type bpfGoTableEvent uint32
@@ -187,6 +220,7 @@ const (
 	bpfMessageKindMESSAGE_END        bpfMessageKind = 5
 	bpfMessageKindMESSAGE_WAKE       bpfMessageKind = 6
 	bpfMessageKindMESSAGE_TABLE      bpfMessageKind = 7
+	bpfMessageKindMESSAGE_STREAM     bpfMessageKind = 8
 )
 
 type bpfOtherSocket struct {
@@ -257,8 +291,10 @@ type bpfTlsThread struct {
 const (
 	bpfMapDescriptions         = "descriptions"
 	bpfMapEvents               = "events"
+	bpfMapGoAsking             = "go_asking"
 	bpfMapGoCallers            = "go_callers"
 	bpfMapGoProcesses          = "go_processes"
+	bpfMapGoQueued             = "go_queued"
 	bpfMapGoTableProcesses     = "go_table_processes"
 	bpfMapGoTableWorks         = "go_table_works"
 	bpfMapGoTablesTold         = "go_tables_told"
@@ -276,6 +312,7 @@ const (
 	bpfMapWalks                = "walks"
 	bpfProgHttpEnd             = "http_end"
 	bpfProgHttpGoClient        = "http_go_client"
+	bpfProgHttpGoStreams       = "http_go_streams"
 	bpfProgHttpGoTables        = "http_go_tables"
 	bpfProgHttpGoTls           = "http_go_tls"
 	bpfProgHttpReceive         = "http_receive"
@@ -289,6 +326,8 @@ const (
 	bpfVarGoProcessesAdded     = "go_processes_added"
 	bpfVarHeadBytes            = "head_bytes"
 	bpfVarKeepGoProcess        = "keep_go_process"
+	bpfVarKeepGoStreamCookie   = "keep_go_stream_cookie"
+	bpfVarKeepGoStreamEvent    = "keep_go_stream_event"
 	bpfVarKeepGoTableEvent     = "keep_go_table_event"
 	bpfVarKeepLossReason       = "keep_loss_reason"
 	bpfVarKeepMessage          = "keep_message"
@@ -351,6 +390,7 @@ type bpfSpecs struct {
 type bpfProgramSpecs struct {
 	HttpEnd           *ebpf.ProgramSpec `ebpf:"http_end"`
 	HttpGoClient      *ebpf.ProgramSpec `ebpf:"http_go_client"`
+	HttpGoStreams     *ebpf.ProgramSpec `ebpf:"http_go_streams"`
 	HttpGoTables      *ebpf.ProgramSpec `ebpf:"http_go_tables"`
 	HttpGoTls         *ebpf.ProgramSpec `ebpf:"http_go_tls"`
 	HttpReceive       *ebpf.ProgramSpec `ebpf:"http_receive"`
@@ -367,8 +407,10 @@ type bpfProgramSpecs struct {
 type bpfMapSpecs struct {
 	Descriptions     *ebpf.MapSpec `ebpf:"descriptions"`
 	Events           *ebpf.MapSpec `ebpf:"events"`
+	GoAsking         *ebpf.MapSpec `ebpf:"go_asking"`
 	GoCallers        *ebpf.MapSpec `ebpf:"go_callers"`
 	GoProcesses      *ebpf.MapSpec `ebpf:"go_processes"`
+	GoQueued         *ebpf.MapSpec `ebpf:"go_queued"`
 	GoTableProcesses *ebpf.MapSpec `ebpf:"go_table_processes"`
 	GoTableWorks     *ebpf.MapSpec `ebpf:"go_table_works"`
 	GoTablesTold     *ebpf.MapSpec `ebpf:"go_tables_told"`
@@ -395,6 +437,8 @@ type bpfVariableSpecs struct {
 	GoProcessesAdded     *ebpf.VariableSpec `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.VariableSpec `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.VariableSpec `ebpf:"keep_go_process"`
+	KeepGoStreamCookie   *ebpf.VariableSpec `ebpf:"keep_go_stream_cookie"`
+	KeepGoStreamEvent    *ebpf.VariableSpec `ebpf:"keep_go_stream_event"`
 	KeepGoTableEvent     *ebpf.VariableSpec `ebpf:"keep_go_table_event"`
 	KeepLossReason       *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.VariableSpec `ebpf:"keep_message"`
@@ -435,8 +479,10 @@ func (o *bpfObjects) Close() error {
 type bpfMaps struct {
 	Descriptions     *ebpf.Map `ebpf:"descriptions"`
 	Events           *ebpf.Map `ebpf:"events"`
+	GoAsking         *ebpf.Map `ebpf:"go_asking"`
 	GoCallers        *ebpf.Map `ebpf:"go_callers"`
 	GoProcesses      *ebpf.Map `ebpf:"go_processes"`
+	GoQueued         *ebpf.Map `ebpf:"go_queued"`
 	GoTableProcesses *ebpf.Map `ebpf:"go_table_processes"`
 	GoTableWorks     *ebpf.Map `ebpf:"go_table_works"`
 	GoTablesTold     *ebpf.Map `ebpf:"go_tables_told"`
@@ -458,8 +504,10 @@ func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.Descriptions,
 		m.Events,
+		m.GoAsking,
 		m.GoCallers,
 		m.GoProcesses,
+		m.GoQueued,
 		m.GoTableProcesses,
 		m.GoTableWorks,
 		m.GoTablesTold,
@@ -487,6 +535,8 @@ type bpfVariables struct {
 	GoProcessesAdded     *ebpf.Variable `ebpf:"go_processes_added"`
 	HeadBytes            *ebpf.Variable `ebpf:"head_bytes"`
 	KeepGoProcess        *ebpf.Variable `ebpf:"keep_go_process"`
+	KeepGoStreamCookie   *ebpf.Variable `ebpf:"keep_go_stream_cookie"`
+	KeepGoStreamEvent    *ebpf.Variable `ebpf:"keep_go_stream_event"`
 	KeepGoTableEvent     *ebpf.Variable `ebpf:"keep_go_table_event"`
 	KeepLossReason       *ebpf.Variable `ebpf:"keep_loss_reason"`
 	KeepMessage          *ebpf.Variable `ebpf:"keep_message"`
@@ -511,6 +561,7 @@ type bpfVariables struct {
 type bpfPrograms struct {
 	HttpEnd           *ebpf.Program `ebpf:"http_end"`
 	HttpGoClient      *ebpf.Program `ebpf:"http_go_client"`
+	HttpGoStreams     *ebpf.Program `ebpf:"http_go_streams"`
 	HttpGoTables      *ebpf.Program `ebpf:"http_go_tables"`
 	HttpGoTls         *ebpf.Program `ebpf:"http_go_tls"`
 	HttpReceive       *ebpf.Program `ebpf:"http_receive"`
@@ -525,6 +576,7 @@ func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.HttpEnd,
 		p.HttpGoClient,
+		p.HttpGoStreams,
 		p.HttpGoTables,
 		p.HttpGoTls,
 		p.HttpReceive,

@@ -62,7 +62,7 @@ type pairing struct {
 	hidden func(*messageHead)
 	// locate gives an exchange that begins its place in a trace, and schedules says what its process serves requests with.
 	locate func(*Exchange) identity
-	// The role is that of a request that begins, and that is HTTP/1 if it is a client's; 0: none does.
+	// The role is that of a request that begins; 0: none does.
 	schedules func(*messageHead, Role) scheduling
 
 	genAI  bool   // exchanges with model servers are read
@@ -73,6 +73,7 @@ type pairing struct {
 	clients     map[exchangeKey]identity // requests of clients that wait for their responses
 	serving     *serving
 	tables      tables
+	goStreams   goStreams
 	drops       [dropReasons]uint64
 	joined      uint64 // connections that were first seen with a response, which is not told of
 	requests    http1.Requests
@@ -101,6 +102,7 @@ func newPairing(
 		clients:        map[exchangeKey]identity{},
 		serving:        newServing(maxUnits),
 		tables:         newTables(),
+		goStreams:      newGoStreams(),
 		locate:         func(*Exchange) identity { return identity{} },
 		schedules:      func(*messageHead, Role) scheduling { return schedulingUnknown },
 	}
@@ -179,6 +181,10 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	kind := m.kind()
 	if kind == bpfMessageKindMESSAGE_TABLE {
 		p.handleTable(m, data)
+		return
+	}
+	if kind == bpfMessageKindMESSAGE_STREAM {
+		p.handleStream(m)
 		return
 	}
 	c := p.connections[m.Cookie]

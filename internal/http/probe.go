@@ -123,7 +123,7 @@ type Probe struct {
 
 // counters are read by Stats while the probe runs.
 type counters struct {
-	messages           [bpfMessageKindMESSAGE_TABLE + 1]atomic.Uint64
+	messages           [bpfMessageKindMESSAGE_STREAM + 1]atomic.Uint64
 	server, client     atomic.Uint64 // exchanges
 	exports            atomic.Uint64 // of processes that are left out for it
 	unsampled          atomic.Uint64
@@ -133,6 +133,7 @@ type counters struct {
 	joined             atomic.Uint64
 	parents            atomic.Uint64 // that were found for clients
 	learned, unmatched atomic.Uint64 // tables of programs of Go
+	streamsUnmatched   atomic.Uint64
 	units, unlisted    atomic.Uint64
 	kept, unkept       atomic.Uint64
 	connections        atomic.Uint64
@@ -263,7 +264,7 @@ func (p *Probe) load() error {
 			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
 		}
 	}
-	for _, name := range []string{openSSLProgram, goProgram, goClientProgram, goTablesProgram} {
+	for _, name := range []string{openSSLProgram, goProgram, goClientProgram, goStreamsProgram, goTablesProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
 	for _, h := range hooks() {
@@ -309,7 +310,9 @@ func (p *Probe) inspect() error {
 	}
 	config := tls.Config{
 		ProcFS: p.procFS, WithoutOpenSSL: !p.config.TLS.OpenSSL, WithoutGo: !p.config.TLS.Go,
-		GoFunctions: []string{goRoundTrip}, Functions: goClients(p.collection.Programs[goClientProgram]),
+		GoFunctions: goClientFunctions(), Functions: &goClients{
+			client: p.collection.Programs[goClientProgram], streams: p.collection.Programs[goStreamsProgram], logger: p.logger,
+		},
 	}
 	var secure *secure
 	if p.config.TLS != (TLSConfig{}) {
@@ -522,6 +525,7 @@ func (p *Probe) publish() {
 	p.counters.parents.Store(p.pairing.serving.told)
 	p.counters.learned.Store(p.pairing.tables.learned)
 	p.counters.unmatched.Store(p.pairing.tables.unmatched)
+	p.counters.streamsUnmatched.Store(p.pairing.goStreams.unmatched)
 	p.counters.units.Store(uint64(len(p.pairing.serving.units)))
 	p.counters.unlisted.Store(p.pairing.serving.full)
 	p.counters.kept.Store(uint64(p.pairing.kept))
@@ -547,6 +551,7 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Kind: "parent_found", Count: p.counters.parents.Load()},
 			{Probe: ProbeName, Kind: "go_table_learned", Count: p.counters.learned.Load()},
 			{Probe: ProbeName, Kind: "go_table_unmatched", Count: p.counters.unmatched.Load()},
+			{Probe: ProbeName, Kind: "go_stream_unmatched", Count: p.counters.streamsUnmatched.Load()},
 			{Probe: ProbeName, Kind: "trace_export", Count: p.counters.exports.Load()},
 			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
 			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},

@@ -79,8 +79,8 @@ func newRuntimes(ask func(inspection) bool, processes *goProcesses, logger *zap.
 	return r, nil
 }
 
-// schedules says what a process serves requests with. role is that of one that begins; 0: none does, or none that net/http
-// has written by a goroutine of its own. A nil *runtimes knows nothing.
+// schedules says what a process serves requests with. role is that of one that begins; 0: none does. A nil *runtimes knows
+// nothing.
 func (r *runtimes) schedules(process workload.Key, role Role) scheduling {
 	if r == nil {
 		return schedulingUnknown

@@ -70,6 +70,7 @@ type served struct {
 	children   uint32 // requests that goroutines have sent that it has started, likewise
 	total      uint64 // requests that it has received
 	mixed      bool   // several were open at a time since it had none
+	once       bool   // a goroutine that ends with the request
 	given      bool   // identity was given to a client since it had none
 
 	// Of the request that it received when it had none:
@@ -219,6 +220,7 @@ func (s *serving) leave(part *service, m *message) {
 	case stageAwaiting, stageChildAwaiting:
 		s.release(part)
 	}
+	s.forgetEnded(u)
 	*part = service{}
 }
 
@@ -229,7 +231,15 @@ func (s *serving) release(part *service) {
 	} else {
 		part.by.awaiting--
 	}
+	s.forgetEnded(part.by)
 	*part = service{}
+}
+
+// forgetEnded forgets a goroutine that has ended with the request that it has served. u is nil: none.
+func (s *serving) forgetEnded(u *served) {
+	if u != nil && u.once && u.idle() {
+		delete(s.units, u.unit)
+	}
 }
 
 // add begins with a unit; nil: there is no room.
@@ -302,13 +312,12 @@ func (p *pairing) enter(e *Exchange, selected bool, m *message, head *messageHea
 	if e.Role == RoleClient {
 		requestDirection = bpfMessageDirectionMESSAGE_SENT
 	}
+	if e.Role == RoleClient && e.MajorVersion == 2 {
+		m = p.goStreams.asks(m, head.Pid, e.RequestOffset)
+	}
 	by := schedulingUnknown // a call in the other direction says nothing of who moved the request
 	if bpfMessageDirection(m.Direction) == requestDirection {
-		begins := e.Role
-		if begins == RoleClient && e.MajorVersion == 2 {
-			begins = 0 // the goroutine that writes it was started by the one that asks
-		}
-		by = p.schedules(head, begins)
+		by = p.schedules(head, e.Role)
 	}
 	key := exchangeKey{e.FlowID, e.RequestOffset}
 	if e.Role == RoleServer {

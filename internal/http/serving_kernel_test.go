@@ -176,15 +176,7 @@ func (o *observation) warmUpGo(relay *program, port, target int) (requests int) 
 	o.t.Helper()
 	o.warmUp(relay, port, target, schedulingGoroutines)
 	fetchGo(o.t, relays(1, 1, port, target, 1, 0))
-	require.Eventually(o.t, func() bool {
-		for _, event := range o.inspector.stats().Events {
-			if event.Kind == "go_client_attached" && event.Count > 0 {
-				return true
-			}
-		}
-		return false
-	}, patience, time.Millisecond)
-	time.Sleep(200 * time.Millisecond)
+	o.clientsAttached()
 	return 2
 }
 

@@ -114,6 +114,12 @@ type streams struct {
 	// The server said that it processes no streams after this one, and why; goneAway is empty: it did not.
 	lastProcessed uint32
 	goneAway      string
+	// The goroutine that has received the last request, and readerCleared is goStreams.cleared then.
+	reader        uint64
+	readerCleared uint32
+	// It is told who serves a request, so who has received it is not believed to: a goroutine that the receiver has started for
+	// a request that is over (the client has reset it, say) may still ask for that one's sake.
+	served bool
 
 	// Of the call that is under way.
 	message *message
@@ -390,7 +396,13 @@ func (s *side) begin(headers *http2.Headers) {
 		// What came of the response before is missed.
 		o.response.bytes, o.response.doubt = -1, true
 	}
+	if s.role == RoleServer {
+		p.goStreams.reads(s.streams, s.message, s.head)
+	}
 	p.enter(&o.Exchange, selected, s.message, s.head)
+	if s.served {
+		p.serving.leave(&o.service, nil)
+	}
 	if s.goneAway != "" && id > s.lastProcessed {
 		o.ErrorType = s.goneAway // it was on its way already
 		s.complete(id, headers.EndNs)

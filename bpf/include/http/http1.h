@@ -91,6 +91,7 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	__u32 have = 0;
 	bool answers;
 	__u32 end;
+	bool further;
 
 	if (!captured)
 		return;
@@ -118,6 +119,7 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 		     : "+r"(have)
 		     : "i"(2 * MAX_HEAD_BYTES - 1)); /* for the verifier: it is no more than limit */
 
+	further = socket->capture_left[direction];
 	/* A head that ends here is whole. One that does not may go on in the next call, unless this has its body. */
 	socket->capture_left[direction] = 0;
 	end = (have - 4) & (MAX_HEAD_BYTES - 1);
@@ -142,8 +144,9 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	captured->message.length = length;
 	captured->message.tail = answers ? 0 : tail;
 	captured->message.captured = have;
-	/* A goroutine serves what it receives, and asks for what it sends: who moves the answer says nothing. */
-	if (!call->head || (__u32)call->first != WORD('H', 'T', 'T', 'P'))
+	/* A goroutine serves what it receives, and asks for what it sends: who moves the answer says nothing. A
+	 * request may go on with the version, in a call of its own: net/http reads the length of a preface first. */
+	if (!call->head || further || (__u32)call->first != WORD('H', 'T', 'T', 'P'))
 		note_goroutine(&socket->go, &captured->message);
 	report_captured(captured);
 	if (answers)
