@@ -238,8 +238,7 @@ func TestParentsOfWhatIsLeftBehind(t *testing.T) {
 	o.checkAllTold(from+400, 100, port, target)
 }
 
-// TestParentsOfStreams lets the streams of a connection of HTTP/2 be served by goroutines of which nobody says whose they
-// are.
+// TestParentsOfStreams lets the streams of a connection of HTTP/2 be served by goroutines, which tell whose they are.
 func TestParentsOfStreams(t *testing.T) {
 	o := observe(t)
 	_, target := serveGo(t)
@@ -248,5 +247,5 @@ func TestParentsOfStreams(t *testing.T) {
 	p := relays(from, 200, port, target, 8, 1)
 	p.HTTP2 = true
 	fetchGo(t, p)
-	t.Logf("of 200 parents, %d are told", o.checkTold(from, 200, port, target))
+	o.checkAllTold(from, 200, port, target)
 }
