@@ -154,6 +154,44 @@ func TestModelServer(t *testing.T) {
 	}
 }
 
+// A server of Go reads the first byte of a request by itself, and the buffers of both of its ends cut bodies elsewhere than
+// Python's do.
+func TestModelServerBehindGo(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %t", secure), func(t *testing.T) {
+			server, port := serveModels(t, secure)
+			environment, base := []string{programVariable + "=proxy"}, at
+			if secure {
+				environment, base = append(environment, certificateVariable+"="+certificate(t)), securely
+			}
+			proxy := start(t, environment, executable(t), base(port, ""))
+			between := proxy.record(t).Port
+			o := observe(t, func(p *Probe) { p.config.GenAI, p.pairing.genAI = true, true })
+			if secure {
+				o.attached(server)
+				o.attached(proxy)
+			}
+			asked := modelRequests()
+			client := startPython(t, append([]string{"models.py", "ask", base(between, "")}, asked...)...)
+			for range asked {
+				require.Equal(t, 200, client.record(t).Status)
+			}
+			clients := inTime(o.wait(len(asked), ptrace.SpanKindClient, port, "/"))
+			servers := inTime(o.wait(len(asked), ptrace.SpanKindServer, between, "/"))
+			require.Len(t, clients, len(asked))
+			require.Len(t, servers, len(asked))
+			for i, target := range asked {
+				says := server.record(t).said()
+				assert.Equal(t, says, genAIOf(servers[i]), "server, %s", target)
+				at := genAIOf(clients[i])
+				delete(at, attrGenAIFirstChunk)
+				assert.Equal(t, says, at, "client, %s", target)
+			}
+			assert.Empty(t, o.losses())
+		})
+	}
+}
+
 func TestCurlToModelServer(t *testing.T) {
 	server, port := serveModels(t, false)
 	o := observe(t, func(p *Probe) { p.config.GenAI, p.pairing.genAI = true, true })

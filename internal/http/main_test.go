@@ -37,6 +37,8 @@ func TestMain(m *testing.M) {
 		exit(serveUpgradedMain())
 	case "relay":
 		exit(relayMain(os.Args[1]))
+	case "proxy":
+		exit(proxyMain(os.Args[1], os.Getenv(certificateVariable)))
 	case "fetch":
 		exit(fetchMain())
 	case "uring":
