@@ -218,7 +218,7 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 	else if (socket->capture_left[direction])
 		report_bytes(socket, source, call, MESSAGE_DATA,
 			     bytes_to_copy_further(call->length, socket->capture_left[direction]));
-	else if (answers_model(socket, direction) && call->few && !call->prefix_length)
+	else if (answers_model(socket, direction) && call->few && !call->prefix_length && !is_pipelining())
 		report_answer(source, call, 0, tail_of_call(source, call));
 	else if (is_pipelining()) /* a body may end in it, and a head begin */
 		report_bytes(socket, source, call, MESSAGE_DATA, MAX_HEAD_BYTES);
