@@ -25,6 +25,13 @@ type bpfDescribedConnection struct {
 	Head    bpfMessageHead
 }
 
+type bpfGoAddress struct {
+	_        structs.HostLayout
+	Address  uint64
+	Pid      uint32
+	Reserved uint32
+}
+
 type bpfGoAsker struct {
 	_               structs.HostLayout
 	Goroutine       uint64
@@ -66,13 +73,6 @@ const (
 	bpfGoStreamEventGO_STREAM_WRITTEN bpfGoStreamEvent = 6
 )
 
-type bpfGoStreamKey struct {
-	_        structs.HostLayout
-	Address  uint64
-	Pid      uint32
-	Reserved uint32
-}
-
 type bpfGoTableEvent uint32
 
 const (
@@ -81,13 +81,6 @@ const (
 	bpfGoTableEventGO_FIELD_WRITTEN bpfGoTableEvent = 3
 	bpfGoTableEventGO_FRAME_WRITTEN bpfGoTableEvent = 4
 )
-
-type bpfGoTableKey struct {
-	_        structs.HostLayout
-	Address  uint64
-	Pid      uint32
-	Reserved uint32
-}
 
 type bpfGoTableWork struct {
 	_       structs.HostLayout

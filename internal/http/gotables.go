@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -236,11 +238,7 @@ func findGoTableSites(opened *os.File) goTableSites {
 		return goTableSites{reason: fmt.Errorf("find where it has its header fields: %s: %w", info.GoVersion, site.ErrUnsupported)}
 	}
 	functions := goTableFunctions()
-	names := make([]string, 0, len(functions))
-	for name := range functions {
-		names = append(names, name)
-	}
-	program, err := site.Go(opened, names...)
+	program, err := site.Go(opened, slices.Collect(maps.Keys(functions))...)
 	if err != nil {
 		return goTableSites{reason: err}
 	}

@@ -49,31 +49,27 @@ enum go_stream_cookie {
 const enum go_stream_event *keep_go_stream_event __attribute__((unused));
 const enum go_stream_cookie *keep_go_stream_cookie __attribute__((unused));
 
-struct go_stream_key {
-	__u64 address; /* of a goroutine's struct g, or of an item */
-	__u32 pid;
-	__u32 reserved;
-};
-
 /* Who asks with an item. */
 struct go_asker {
 	__u64 goroutine;
 	__u64 parent_goroutine;
 };
 
-/* Goroutines that are about to queue a request. Owner: the request, when it is queued; the oldest go. */
+/* Goroutines that are about to queue a request, by the address of their struct g. Owner: the request, when it is
+ * queued; the oldest go. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, struct go_stream_key);
+	__type(key, struct go_address);
 	__type(value, __u8);
 } go_asking SEC(".maps");
 
-/* Requests in the queues of connections. Owner: the writer, which takes them; the oldest go. */
+/* Requests in the queues of connections, by the address of the item. Owner: the writer, which takes them; the oldest
+ * go. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
-	__type(key, struct go_stream_key);
+	__type(key, struct go_address);
 	__type(value, struct go_asker);
 } go_queued SEC(".maps");
 
@@ -113,7 +109,7 @@ static __always_inline int tell_go_stream(void *ctx, __u8 direction, __u8 event,
 
 static __always_inline int go_stream(struct pt_regs___goroutine *ctx, __u64 cookie)
 {
-	struct go_stream_key key = {.pid = bpf_get_current_pid_tgid() >> 32};
+	struct go_address key = {.pid = bpf_get_current_pid_tgid() >> 32};
 	__u8 event = cookie & ((1 << GO_STREAM_EVENT_BITS) - 1);
 	__u64 g = goroutine_address(ctx), stack = goroutine_stack(ctx), parent = 0;
 	struct go_asker who = {}, *asker;

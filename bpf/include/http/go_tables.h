@@ -93,23 +93,17 @@ struct {
 	__type(value, __u32);
 } go_table_processes SEC(".maps");
 
-struct go_table_key {
-	__u64 address; /* of a goroutine's struct g, or of a table */
-	__u32 pid;
-	__u32 reserved;
-};
-
 /* What a goroutine is at. */
 struct go_table_work {
 	__u64 encoder;	       /* that it writes fields with, since it has written a frame; or 0 */
 	struct go_block reads; /* its stream is 0: none, or its block is under way */
 };
 
-/* Owner: the oldest go. */
+/* By the address of the goroutine's struct g. Owner: the oldest go. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct go_table_key);
+	__type(key, struct go_address);
 	__type(value, struct go_table_work);
 } go_table_works SEC(".maps");
 
@@ -117,7 +111,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
-	__type(key, struct go_table_key);
+	__type(key, struct go_address);
 	__type(value, __u32);
 } go_tables_told SEC(".maps");
 
@@ -172,7 +166,7 @@ static long tell_go_field(__u32 index, struct go_table_reader *reader)
 static __always_inline int tell_go_table(struct pt_regs___goroutine *ctx, __u32 asked, __u64 address, __u8 direction,
 					 struct go_block *block)
 {
-	struct go_table_key key = {.address = address, .pid = bpf_get_current_pid_tgid() >> 32};
+	struct go_address key = {.address = address, .pid = bpf_get_current_pid_tgid() >> 32};
 	struct go_process *process = current_go_process();
 	__u32 *told = bpf_map_lookup_elem(&go_tables_told, &key);
 	struct go_table_reader reader = {};
@@ -214,7 +208,7 @@ static __always_inline int tell_go_table(struct pt_regs___goroutine *ctx, __u32 
 
 static __always_inline int go_table(struct pt_regs___goroutine *ctx, __u64 event)
 {
-	struct go_table_key key = {.address = goroutine_address(ctx), .pid = bpf_get_current_pid_tgid() >> 32};
+	struct go_address key = {.address = goroutine_address(ctx), .pid = bpf_get_current_pid_tgid() >> 32};
 	__u32 *asked = bpf_map_lookup_elem(&go_table_processes, &key.pid);
 	struct go_table_work *work, fresh = {};
 	struct go_frame_header frame;

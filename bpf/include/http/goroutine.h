@@ -23,6 +23,13 @@ struct go_process {
 
 const struct go_process *keep_go_process __attribute__((unused));
 
+/* What is at an address in the memory of a process. */
+struct go_address {
+	__u64 address;
+	__u32 pid; /* thread group id in the initial namespace */
+	__u32 reserved;
+};
+
 /* Owner: user space, which adds a process when it has looked into it; the oldest go. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

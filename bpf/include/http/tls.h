@@ -253,7 +253,7 @@ static __noinline void moved_in_plain(struct tls_connection *connection, __u8 di
 		return;
 	}
 	begin_message(&call.message, direction);
-	call.message.cookie = connection->socket.cookie;
+	call.message.cookie = socket->cookie;
 	call.message.srtt_us = connection->srtt_us;
 	call.message.retransmits = connection->retransmits;
 	call.message.flags = MESSAGE_SECURE;
@@ -274,6 +274,13 @@ static __noinline void moved_in_plain(struct tls_connection *connection, __u8 di
 	release_scratch(call.scratch);
 }
 
+/* What is known of a connection's socket is what its thread has noted last. */
+static __always_inline void take_measures(struct tls_connection *connection, struct tls_thread *thread)
+{
+	connection->srtt_us = thread->srtt_us;
+	connection->retransmits = thread->retransmits;
+}
+
 /* The first write on a connection, whose socket was found. */
 static __always_inline void write_tied(struct tls_thread *thread, __u64 cookie)
 {
@@ -284,8 +291,7 @@ static __always_inline void write_tied(struct tls_thread *thread, __u64 cookie)
 	thread->waiting = 0;
 	if (!connection)
 		return;
-	connection->srtt_us = thread->srtt_us;
-	connection->retransmits = thread->retransmits;
+	take_measures(connection, thread);
 	moved_in_plain(connection, MESSAGE_SENT, &source, thread->written_length);
 }
 
@@ -367,8 +373,7 @@ static __always_inline int tls_read_return(void *ctx, __u64 site)
 		return 0;
 	if (thread->carrier)
 		connection->itself = true;
-	connection->srtt_us = thread->srtt_us;
-	connection->retransmits = thread->retransmits;
+	take_measures(connection, thread);
 	if (length > 0) {
 		struct source source = {.base = (const void *)thread->buffer, .size = length};
 
@@ -412,8 +417,7 @@ static __always_inline int tls_write(void *ctx, __u64 site)
 		return 0;
 	}
 	connection->repeated = 0;
-	connection->srtt_us = thread->srtt_us;
-	connection->retransmits = thread->retransmits;
+	take_measures(connection, thread);
 	moved_in_plain(connection, MESSAGE_SENT, &source, length);
 	return 0;
 }
