@@ -1,0 +1,1 @@
+// Allows the declaration of a function without a body.
