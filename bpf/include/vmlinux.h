@@ -35,6 +35,7 @@ enum bpf_map_type {
 	BPF_MAP_TYPE_PERF_EVENT_ARRAY = 4,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_ARRAY_OF_MAPS = 12,
 	BPF_MAP_TYPE_SK_STORAGE = 24,
 	BPF_MAP_TYPE_RINGBUF = 27,
 	BPF_MAP_TYPE_TASK_STORAGE = 29,
@@ -49,6 +50,8 @@ enum {
 enum {
 	BPF_F_NO_PREALLOC = 1U << 0,
 	BPF_F_CLONE = 1U << 9,
+	BPF_F_MMAPABLE = 1U << 10,
+	BPF_F_INNER_MAP = 1U << 12,
 };
 
 enum {
@@ -89,7 +92,8 @@ enum {
 
 /* ---- tasks (include/linux/sched.h) ---- */
 
-#define PF_KTHREAD 0x00200000
+#define PF_FORKNOEXEC 0x00000040
+#define PF_KTHREAD    0x00200000
 
 typedef struct {
 	int counter;
@@ -100,6 +104,7 @@ typedef struct {
 } atomic64_t;
 
 struct mm_struct {
+	unsigned long exec_vm;
 	unsigned long arg_start;
 	unsigned long arg_end;
 	unsigned long env_start;
@@ -111,6 +116,7 @@ struct signal_struct {
 };
 
 struct task_struct {
+	unsigned int __state;
 	unsigned int flags;
 	struct mm_struct *mm;
 	int pid;

@@ -1,0 +1,117 @@
+//go:build linux
+
+package cpu
+
+import (
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/symbol"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/unwind"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
+)
+
+// keptFlushes is for how many flushes a stack is kept after its last sample. The kernel side sends it again in each era.
+const keptFlushes = 6
+
+// stack is one that was sampled. The resolver owns what is in resolved, once it has got the stack.
+type stack struct {
+	end      bpfWalkEnd
+	key      workload.Key
+	workload *workload.Workload
+	kernel   []uint64
+	user     []frame
+	used     uint64 // the last flush that had it
+
+	resolved any
+}
+
+// frame is where a call lies.
+type frame struct {
+	image   *symbol.Image // nil: no file, or one that cannot be read
+	path    string        // of the mapping; empty: it has no file, or is not known
+	address uint64        // in the file's own address space; of the process where there is no image
+	dynamic bool          // code that the process has made itself
+}
+
+// stacks are those that the kernel side has sent, by hash. One goroutine owns it.
+type stacks struct {
+	symbols *symbol.Symbolizer
+	logger  *zap.Logger
+	known   map[uint64]*stack
+	flush   uint64
+	max     int
+	dropped uint64 // for which there was no room
+}
+
+func newStacks(symbols *symbol.Symbolizer, max int, logger *zap.Logger) *stacks {
+	return &stacks{symbols: symbols, logger: logger, known: map[uint64]*stack{}, max: max}
+}
+
+// add finds the files that the addresses of a stack lie in. owner is nil where nothing is known of the process.
+func (s *stacks) add(event stackEvent, key workload.Key, owner *process, of *workload.Workload) {
+	if known := s.known[event.hash]; known != nil && (owner == nil || known.located()) {
+		known.used = s.flush
+		return
+	}
+	if len(s.known) >= s.max {
+		s.dropped++
+		return
+	}
+	added := &stack{end: event.end, key: key, workload: of, kernel: slices.Clone(event.kernel), used: s.flush}
+	added.user = make([]frame, len(event.user))
+	for i, address := range event.user {
+		added.user[i] = s.locate(owner, address)
+	}
+	s.known[event.hash] = added
+}
+
+// located says that the files of all frames were found as far as there are any.
+func (s *stack) located() bool {
+	return !slices.ContainsFunc(s.user, func(f frame) bool { return f.image == nil && f.path == "" && !f.dynamic })
+}
+
+func (s *stacks) locate(owner *process, address uint64) frame {
+	at := owner.place(address)
+	if at == nil {
+		return frame{address: address}
+	}
+	if !at.opened {
+		at.opened = true
+		s.open(at)
+	}
+	found := frame{image: at.image, path: at.path, address: address, dynamic: at.kind == unwind.MappingAnonymous}
+	if at.image == nil {
+		return found
+	}
+	inFile, ok := at.image.Identity().Address(address - at.start + at.offset)
+	if !ok {
+		found.image = nil
+		return found
+	}
+	found.address = inFile
+	return found
+}
+
+func (s *stacks) open(at *place) {
+	if at.kind != unwind.MappingFile {
+		return
+	}
+	image, err := s.symbols.Open(at.source)
+	if err != nil {
+		s.logger.Debug("Open a file for its symbols", zap.String("path", at.path), zap.Error(err))
+		return
+	}
+	at.image = image
+}
+
+// advance begins the next flush and forgets stacks that were not seen for some.
+func (s *stacks) advance() {
+	s.flush++
+	for hash, known := range s.known {
+		if s.flush-known.used > keptFlushes {
+			delete(s.known, hash)
+		}
+	}
+}
