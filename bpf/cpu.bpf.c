@@ -58,7 +58,8 @@ static __always_inline void name_sample(struct sampling *sampling, struct task_s
  * Looks at the current thread: at its stack in the kernel if it is there, and at that in user mode, and sends what is
  * new. Says NULL if there is no sample, which is wanted or counted.
  */
-static __always_inline const struct sample_key *look(void *ctx, __u32 place, bool in_kernel, enum sample_kind kind, __u32 now)
+static __always_inline const struct sample_key *look(void *ctx, __u32 place, bool in_kernel, enum sample_kind kind,
+						     __u32 now)
 {
 	struct sampling *sampling = bpf_map_lookup_elem(&samplings, &place);
 	struct task_struct *task = bpf_get_current_task_btf();

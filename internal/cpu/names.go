@@ -21,3 +21,32 @@ var lossReasons = [bpfLossReasonLOSS_REASONS]string{
 	bpfLossReasonLOSS_RING_FULL:    "ring_full",
 	bpfLossReasonLOSS_STORAGE_FULL: "storage_full",
 }
+
+// countNames names what the kernel side counts, as kinds of events in the receiver's telemetry.
+var countNames = func() (names [bpfCpuCountCOUNTS]string) {
+	names = [bpfCpuCountCOUNTS]string{
+		bpfCpuCountCOUNT_SAMPLES:         "sample",
+		bpfCpuCountCOUNT_SAMPLES_COUNTED: "sample_counted",
+		bpfCpuCountCOUNT_FRAMES:          "frame",
+		bpfCpuCountCOUNT_WALK_NS:         "walk_nanosecond",
+		bpfCpuCountCOUNT_WALKS:           "walk",
+		bpfCpuCountCOUNT_IGNORED:         "sample_unselected",
+		bpfCpuCountCOUNT_END:             "walk_complete",
+	}
+	for end := bpfWalkEndWALK_COMPLETE + 1; end < bpfWalkEndWALK_ENDS; end++ {
+		names[uint32(bpfCpuCountCOUNT_END)+uint32(end)] = "walk_" + endReasons[end]
+	}
+	return names
+}()
+
+func eventName(kind bpfCpuEventKind) string {
+	switch kind {
+	case bpfCpuEventKindCPU_STACK:
+		return "stack"
+	case bpfCpuEventKindCPU_PROCESS:
+		return "process"
+	case bpfCpuEventKindCPU_PROCESS_GONE:
+		return "process_gone"
+	}
+	return ""
+}

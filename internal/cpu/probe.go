@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -354,7 +355,9 @@ func (p *Probe) run() {
 		}
 		if !now.Before(nextFlush) && p.resolver.idle() {
 			nextFlush = signal.Next(nextFlush, p.config.Interval, now)
-			p.flush(context.Background())
+			if counted := p.collect(); counted != nil {
+				p.resolver.take(counted)
+			}
 		}
 	}
 }
@@ -384,8 +387,11 @@ func (p *Probe) finish(ctx context.Context) {
 			p.logger.Warn("Detach a hook of the CPU probe", zap.Error(err))
 		}
 	}
-	p.flush(ctx)
-	p.resolver.close()
+	counted := p.collect()
+	if counted == nil {
+		counted = &batch{began: p.began, ended: time.Now()}
+	}
+	p.resolver.finish(ctx, counted)
 }
 
 func (p *Probe) drain() {
@@ -422,40 +428,41 @@ func (p *Probe) handleStack(event *bpfCpuEvent, sample []byte) {
 	if owner != nil && owner.key != event.key() {
 		owner = nil
 	}
-	if owner != nil && owner.ignored {
-		return
-	}
 	var of *workload.Workload
 	if owner != nil {
 		of = owner.workload
-	} else if of = p.workloads.Lookup(event.key(), event.hint()); !p.selector.Match(of, 0) {
+	} else {
+		of = p.workloads.Lookup(event.key(), event.hint())
+	}
+	if !p.selector.Match(of, 0) { // taken before the kernel side was told
+		p.stacks.leaveOut(decoded.hash)
 		return
 	}
 	p.stacks.add(decoded, event.key(), owner, of)
 }
 
-// flush collects what was counted and lets a profile be made of it. ctx ends the wait for the one before.
-func (p *Probe) flush(ctx context.Context) {
-	began := p.began
+// collect takes what was counted since the last time; nil if it cannot.
+func (p *Probe) collect() *batch {
 	if err := p.samples.change(); err != nil {
 		p.logger.Error("Collect samples", zap.Error(err))
-		return
+		return nil
 	}
-	p.began = time.Now()
+	counted := &batch{began: p.began, ended: time.Now()}
+	p.began = counted.ended
 	time.Sleep(settleDelay)
 	p.wake()
 	p.drain() // after this, all stacks are here that were counted
-	batch := &batch{began: began, ended: p.began}
 	err := p.samples.collect(func(key *bpfSampleKey, value *bpfSampleValue) {
 		known := p.stacks.known[key.Stack]
 		if known == nil {
-			if owner := p.processes.known[key.Pid]; owner == nil || !owner.ignored {
-				p.counters.unknownStacks.Add(value.Count)
-			}
+			p.counters.unknownStacks.Add(value.Count)
 			return
 		}
 		known.used = p.stacks.flush
-		batch.samples = append(batch.samples, sample{
+		if known.unwanted {
+			return
+		}
+		counted.samples = append(counted.samples, sample{
 			stack: known, kind: bpfSampleKind(key.Kind), thread: key.Thread, cpu: key.Cpu, comm: text(&key.Comm),
 			count: value.Count, timeNs: value.TimeNs,
 		})
@@ -463,7 +470,93 @@ func (p *Probe) flush(ctx context.Context) {
 	if err != nil {
 		p.logger.Error("Collect samples", zap.Error(err))
 	}
-	batch.retired = p.processes.retire()
+	counted.retired = p.processes.retire()
 	p.stacks.advance()
-	p.resolver.take(ctx, batch)
+	return counted
+}
+
+// Attachments says which rung each hook of the running probe got.
+func (p *Probe) Attachments() []*kernel.Attachment { return p.attachments }
+
+// Stats is what the probe says of itself. It may be called at any time; a probe that does not run has only its counters.
+func (p *Probe) Stats() kernel.Stats {
+	stats := kernel.Stats{
+		Losses: []kernel.LossCount{
+			{Probe: ProbeName, Reason: "undecodable", Count: p.counters.undecoded.Load()},
+			{Probe: ProbeName, Reason: "stack_unknown", Count: p.counters.unknownStacks.Load()},
+			{Probe: ProbeName, Reason: "stacks_full", Count: p.counters.droppedStacks.Load()},
+			{Probe: ProbeName, Reason: "processes_full", Count: p.counters.refusedProcesses.Load()},
+			{Probe: ProbeName, Reason: "process_unreadable", Count: p.counters.unreadableProcesses.Load()},
+		},
+		Maps: []kernel.MapUsage{
+			{Probe: ProbeName, Map: "processes", Entries: p.counters.processes.Load(), Capacity: uint64(p.config.MaxProcesses)},
+			{Probe: ProbeName, Map: "stacks", Entries: p.counters.stacks.Load(), Capacity: uint64(p.config.MaxStacks)},
+			{Probe: ProbeName, Map: "samples", Entries: p.counters.samples.Load(), Capacity: uint64(p.config.MaxStacks)},
+		},
+	}
+	for kind := range p.counters.events {
+		if name := eventName(bpfCpuEventKind(kind)); name != "" {
+			stats.Events = append(stats.Events, kernel.EventCount{
+				Probe: ProbeName, Kind: name, Count: p.counters.events[kind].Load(),
+			})
+		}
+	}
+	p.loaded.RLock()
+	defer p.loaded.RUnlock()
+	if p.collection == nil {
+		return stats
+	}
+	loaded, err := ring.Stats(ProbeName, p.collection, p.reader, lossReasons[:])
+	if err != nil {
+		p.logger.Error("Read what the CPU probe lost", zap.Error(err))
+	}
+	stats.Add(loaded)
+	if err := p.addCounts(&stats); err != nil {
+		p.logger.Error("Read what the CPU probe has counted", zap.Error(err))
+	}
+	p.addTables(&stats)
+	return stats
+}
+
+// addCounts adds what the kernel side counts.
+func (p *Probe) addCounts(stats *kernel.Stats) error {
+	counted := func(which bpfCpuCount) (uint64, error) {
+		return kernel.ReadCounter(p.collection.Maps["cpu_counts"], uint32(which))
+	}
+	for which, kind := range countNames {
+		count, err := counted(bpfCpuCount(which))
+		if err != nil {
+			return err
+		}
+		stats.Events = append(stats.Events, kernel.EventCount{Probe: ProbeName, Kind: kind, Count: count})
+	}
+	return nil
+}
+
+// addTables adds what tables and symbols take.
+func (p *Probe) addTables(stats *kernel.Stats) {
+	count, capacity, bytes, full := p.tables.stats()
+	cached, symbols := p.cache.Statistics(), p.symbols.Stats()
+	stats.Maps = append(stats.Maps,
+		kernel.MapUsage{Probe: ProbeName, Map: "mappings", Entries: p.counters.mappings.Load(),
+			Capacity: uint64(p.collection.Maps["mappings"].MaxEntries())},
+		kernel.MapUsage{Probe: ProbeName, Map: "unwind_tables", Entries: uint64(count), Capacity: uint64(capacity)},
+		kernel.MapUsage{Probe: ProbeName, Map: "unwind_table_bytes", Entries: bytes, Capacity: uint64(p.config.TableBytes)},
+		kernel.MapUsage{Probe: ProbeName, Map: "symbol_bytes", Entries: uint64(symbols.RetainedBytes),
+			Capacity: uint64(symbols.CapacityBytes)},
+		kernel.MapUsage{Probe: ProbeName, Map: "kernel_symbol_bytes", Entries: uint64(p.resolver.kernelBytes.Load())},
+	)
+	stats.Losses = append(stats.Losses,
+		kernel.LossCount{Probe: ProbeName, Reason: "unwind_tables_full", Count: full},
+		kernel.LossCount{Probe: ProbeName, Reason: "sample_refused", Count: p.resolver.refused.Load()},
+	)
+	for reason, count := range cached.Failures {
+		stats.Losses = append(stats.Losses, kernel.LossCount{
+			Probe: ProbeName, Reason: "unwind_table_" + unwind.Reason(reason).String(), Count: count,
+		})
+	}
+	stats.Events = append(stats.Events,
+		kernel.EventCount{Probe: ProbeName, Kind: "frame_named", Count: p.resolver.named.Load()},
+		kernel.EventCount{Probe: ProbeName, Kind: "frame_unnamed", Count: p.resolver.unnamed.Load()},
+	)
 }

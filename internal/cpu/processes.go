@@ -111,7 +111,7 @@ func (p *processes) load(found *process) bool {
 		return false
 	}
 	found.loaded = loaded
-	directory := filepath.Join(p.procfs, strconv.FormatUint(uint64(found.key.PID), 10))
+	directory := processDirectory(p.procfs, found.key.PID)
 	found.places = make([]place, len(loaded.Places))
 	for i := range loaded.Places {
 		mapped := &loaded.Places[i]
@@ -265,7 +265,7 @@ func (p *processes) forget(found *process, now time.Time) {
 	}
 	delete(p.known, found.key.PID)
 	p.release(found, now)
-	p.symbols.ForgetProcess(symbol.Process{Directory: p.directory(found.key.PID), Start: found.key.StartBootNs})
+	p.symbols.ForgetProcess(symbolProcess(p.procfs, found.key))
 }
 
 // release gives back what a process holds. Its images go when no stack has them any more.
@@ -319,8 +319,13 @@ func (p *processes) close() {
 	clear(p.known)
 }
 
-func (p *processes) directory(pid uint32) string {
-	return filepath.Join(p.procfs, strconv.FormatUint(uint64(pid), 10))
+// symbolProcess is what a process is to package symbol.
+func symbolProcess(procfs string, key workload.Key) symbol.Process {
+	return symbol.Process{Directory: processDirectory(procfs, key.PID), Start: key.StartBootNs}
+}
+
+func processDirectory(procfs string, pid uint32) string {
+	return filepath.Join(procfs, strconv.FormatUint(uint64(pid), 10))
 }
 
 // place finds the mapping of an address. There may be none.

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/signal/profile"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/symbol"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/unwind"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
@@ -24,7 +25,8 @@ type stack struct {
 	user     []frame
 	used     uint64 // the last flush that had it
 
-	resolved any
+	unwanted bool // its process is not selected
+	resolved []profile.Location
 }
 
 // frame is where a call lies.
@@ -65,6 +67,11 @@ func (s *stacks) add(event stackEvent, key workload.Key, owner *process, of *wor
 		added.user[i] = s.locate(owner, address)
 	}
 	s.known[event.hash] = added
+}
+
+// leaveOut takes note of a stack that is not wanted.
+func (s *stacks) leaveOut(hash uint64) {
+	s.known[hash] = &stack{unwanted: true, used: s.flush}
 }
 
 // located says that the files of all frames were found as far as there are any.

@@ -35,7 +35,8 @@ struct stack_event {
 	__u16 user_frames;
 	__u8 end; /* enum walk_end */
 	__u8 reserved[3];
-	__u64 addresses[ALL_FRAMES]; /* of the kernel's frames, then of the others, innermost first; sent as far as there are any */
+	__u64 addresses[ALL_FRAMES]; /* of the kernel's frames, then of the others, innermost first; sent as far as
+					there are any */
 };
 
 const struct cpu_event *keep_cpu_event __attribute__((unused));

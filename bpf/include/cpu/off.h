@@ -2,8 +2,8 @@
 /*
  * Which waits of threads become samples.
  *
- * Short ones are left out. Of the others, each CPU takes so many a second, saved up for bursts; each sample that is taken
- * counts for those that were left out since the one before it, as often and as long as itself.
+ * Short ones are left out. Of the others, each CPU takes so many a second, saved up for bursts; each sample that is
+ * taken counts for those that were left out since the one before it, as often and as long as itself.
  */
 #ifndef EBPFRECEIVER_CPU_OFF_H
 #define EBPFRECEIVER_CPU_OFF_H

@@ -67,7 +67,7 @@ struct {
 	__type(value, struct mapping);
 } mappings SEC(".maps");
 
-#define MAPPINGS_MASK	       (1U << 20) - 1 /* no array of them is larger */
+#define MAPPINGS_MASK	      (1U << 20) - 1 /* no array of them is larger */
 #define MAPPINGS_SEARCH_STEPS 16
 
 static __always_inline bool is_process(const struct process *process, struct task_struct *leader)

@@ -112,7 +112,7 @@ static __always_inline __u64 dwarf_register(const struct user_registers *registe
 }
 
 /* Pointer authentication signs in the bits above an address of 48 bits. */
-#define ADDRESS_BITS ((1ULL << 48) - 1)
+#define ADDRESS_BITS		    ((1ULL << 48) - 1)
 
 #else
 #error "registers.h knows amd64 and arm64"

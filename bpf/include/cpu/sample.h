@@ -2,9 +2,9 @@
 /*
  * Samples: how often, or for how long, a thread was seen with a stack.
  *
- * They are counted here, by the stack's hash, and collected by user space now and then. The addresses of a stack are sent
- * when it is new. There are two sets of counts, and the era says which is in use: user space changes it, waits until no
- * program can use the other one any more, and empties that.
+ * They are counted here, by the stack's hash, and collected by user space now and then. The addresses of a stack are
+ * sent when it is new. There are two sets of counts, and the era says which is in use: user space changes it, waits
+ * until no program can use the other one any more, and empties that.
  */
 #ifndef EBPFRECEIVER_CPU_SAMPLE_H
 #define EBPFRECEIVER_CPU_SAMPLE_H
@@ -29,10 +29,10 @@ struct sample_key {
 	__u64 stack;	     /* a hash of the addresses, the process and how the walk ended */
 	__u64 start_boot_ns; /* of the process */
 	__u32 pid;
-	__u32 thread;	/* thread id in the initial namespace; 0 where threads are not told apart */
-	__u32 cpu;	/* 0 where they are not told apart */
-	__u32 kind;	/* enum sample_kind */
-	char comm[16];	/* of the thread, where they are told apart */
+	__u32 thread;  /* thread id in the initial namespace; 0 where threads are not told apart */
+	__u32 cpu;     /* 0 where they are not told apart */
+	__u32 kind;    /* enum sample_kind */
+	char comm[16]; /* of the thread, where they are told apart */
 };
 
 struct sample_value {
@@ -41,13 +41,13 @@ struct sample_value {
 };
 
 enum cpu_count {
-	COUNT_SAMPLES,	      /* of all kinds */
+	COUNT_SAMPLES,	       /* of all kinds */
 	COUNT_SAMPLES_COUNTED, /* that are in the counts */
-	COUNT_FRAMES,	      /* in user mode */
-	COUNT_WALK_NS,	      /* time that walks in user mode took */
+	COUNT_FRAMES,	       /* in user mode */
+	COUNT_WALK_NS,	       /* time that walks in user mode took */
 	COUNT_WALKS,
-	COUNT_IGNORED,	      /* samples of processes that are not selected */
-	COUNT_END,	      /* so many walks ended in each way: enum walk_end */
+	COUNT_IGNORED, /* samples of processes that are not selected */
+	COUNT_END,     /* so many walks ended in each way: enum walk_end */
 	COUNTS = COUNT_END + WALK_ENDS,
 };
 
@@ -124,8 +124,8 @@ static __always_inline void ask_again(void *ctx, struct task_struct *task)
 }
 
 /*
- * Takes what is known of the process. Says false if its samples are not wanted. Where something is not known, user space
- * is asked, but the sample is taken as it is.
+ * Takes what is known of the process. Says false if its samples are not wanted. Where something is not known, user
+ * space is asked, but the sample is taken as it is.
  */
 static __always_inline bool prepare_process(void *ctx, struct walk *walk, struct task_struct *task)
 {
@@ -188,25 +188,26 @@ static __always_inline bool send_stack(void *ctx, struct sampling *sampling, __u
 	event->kernel_frames = kernel_frames;
 	event->user_frames = frames - kernel_frames;
 	event->end = walk->end;
-	if (ring_output(ctx, event, __builtin_offsetof(struct stack_event, addresses) + frames * sizeof(event->addresses[0])))
+	if (ring_output(ctx, event,
+			__builtin_offsetof(struct stack_event, addresses) + frames * sizeof(event->addresses[0])))
 		return false;
 	bpf_map_update_elem(&sent_stacks, &sampling->key.stack, &now, BPF_ANY);
 	return true;
 }
 
-#define COUNT_SAMPLE_IN(samples, key, much)                                                                              \
-	({                                                                                                               \
-		struct sample_value *value = bpf_map_lookup_elem(&samples, key);                                         \
-		long error = 0;                                                                                          \
-		if (!value && (error = bpf_map_update_elem(&samples, key, much, BPF_NOEXIST))) {                         \
-			value = bpf_map_lookup_elem(&samples, key); /* another CPU was faster */                         \
-			error = value ? 0 : error;                                                                       \
-		}                                                                                                        \
-		if (value) {                                                                                             \
-			__sync_fetch_and_add(&value->count, (much)->count);                                              \
-			__sync_fetch_and_add(&value->time_ns, (much)->time_ns);                                          \
-		}                                                                                                        \
-		error;                                                                                                   \
+#define COUNT_SAMPLE_IN(samples, key, much)                                                                            \
+	({                                                                                                             \
+		struct sample_value *value = bpf_map_lookup_elem(&samples, key);                                       \
+		long error = 0;                                                                                        \
+		if (!value && (error = bpf_map_update_elem(&samples, key, much, BPF_NOEXIST))) {                       \
+			value = bpf_map_lookup_elem(&samples, key); /* another CPU was faster */                       \
+			error = value ? 0 : error;                                                                     \
+		}                                                                                                      \
+		if (value) {                                                                                           \
+			__sync_fetch_and_add(&value->count, (much)->count);                                            \
+			__sync_fetch_and_add(&value->time_ns, (much)->time_ns);                                        \
+		}                                                                                                      \
+		error;                                                                                                 \
 	})
 
 static __always_inline void count_sample(const struct sample_key *key, const struct sample_value *much, __u32 now)

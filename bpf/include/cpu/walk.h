@@ -46,16 +46,16 @@ struct walk {
 	__u64 frame_pointer;
 	__u64 link;
 	__u64 hash;
-	__u32 frames;	 /* so many addresses */
-	__u32 limit;	 /* how many there may be */
-	__u8 end;	 /* enum walk_end */
-	__u8 returns;	 /* instruction is what a call returns to */
+	__u32 frames;	      /* so many addresses */
+	__u32 limit;	      /* how many there may be */
+	__u8 end;	      /* enum walk_end */
+	__u8 returns;	      /* instruction is what a call returns to */
 	__u8 registers_known; /* this frame's are those of struct user_registers */
-	__u8 guessed;	 /* by a frame pointer that was only plausible */
+	__u8 guessed;	      /* by a frame pointer that was only plausible */
 	__u8 has_process;
 	__u8 has_mapping;
-	__u8 pending;	 /* a table was missing on the way */
-	__u8 misses;	 /* an address was in no mapping: user space has to look again */
+	__u8 pending;		/* a table was missing on the way */
+	__u8 misses;		/* an address was in no mapping: user space has to look again */
 	struct mapping mapping; /* of the frame before: the next is often in the same */
 	struct process process;
 	struct user_registers registers;
@@ -128,8 +128,8 @@ static __always_inline long step_over_signal(struct walk *walk)
 	walk->instruction = saved[16];
 #else
 	/*
-	 * struct rt_sigframe of arch/arm64/kernel/signal.c: siginfo of 128 bytes, struct ucontext, in it struct sigcontext
-	 * after 176 bytes: fault_address, regs[31], sp, pc.
+	 * struct rt_sigframe of arch/arm64/kernel/signal.c: siginfo of 128 bytes, struct ucontext, in it struct
+	 * sigcontext after 176 bytes: fault_address, regs[31], sp, pc.
 	 */
 	__u64 saved[5]; /* x29, x30, sp, pc */
 
