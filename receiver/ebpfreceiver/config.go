@@ -15,12 +15,15 @@ import (
 // Config is the configuration of the receiver. The zero value of every key is not its default: see createDefaultConfig,
 // and config.schema.yaml for what each key means.
 type Config struct {
-	Select  SelectConfig  `mapstructure:"select"`
-	TCP     TCPConfig     `mapstructure:"tcp"`
-	HTTP    HTTPConfig    `mapstructure:"http"`
-	Metrics MetricsConfig `mapstructure:"metrics"`
-	Kernel  KernelConfig  `mapstructure:"kernel"`
-	Process ProcessConfig `mapstructure:"process"`
+	Select   SelectConfig   `mapstructure:"select"`
+	TCP      TCPConfig      `mapstructure:"tcp"`
+	HTTP     HTTPConfig     `mapstructure:"http"`
+	CPU      CPUConfig      `mapstructure:"cpu"`
+	OffCPU   OffCPUConfig   `mapstructure:"off_cpu"`
+	Metrics  MetricsConfig  `mapstructure:"metrics"`
+	Profiles ProfilesConfig `mapstructure:"profiles"`
+	Kernel   KernelConfig   `mapstructure:"kernel"`
+	Process  ProcessConfig  `mapstructure:"process"`
 }
 
 // SelectConfig says which processes are observed.
@@ -82,6 +85,30 @@ type SamplingRoute struct {
 	Ratio float64 `mapstructure:"ratio"`
 }
 
+// CPUConfig configures samples of what threads run.
+type CPUConfig struct {
+	Enabled   bool `mapstructure:"enabled"`
+	Frequency int  `mapstructure:"frequency"`
+}
+
+// OffCPUConfig configures samples of what threads wait in.
+type OffCPUConfig struct {
+	Enabled          bool          `mapstructure:"enabled"`
+	MinDuration      time.Duration `mapstructure:"min_duration"`
+	SamplesPerSecond int           `mapstructure:"samples_per_second"`
+}
+
+// ProfilesConfig configures the profiles of all probes.
+type ProfilesConfig struct {
+	Interval    time.Duration `mapstructure:"interval"`
+	Threads     bool          `mapstructure:"threads"`
+	CPUs        bool          `mapstructure:"cpus"`
+	Lines       bool          `mapstructure:"lines"`
+	MaxStacks   int           `mapstructure:"max_stacks"`
+	TableBytes  int           `mapstructure:"table_bytes"`
+	SymbolBytes int           `mapstructure:"symbol_bytes"`
+}
+
 // MetricsConfig configures the metrics of all probes.
 type MetricsConfig struct {
 	Interval    time.Duration `mapstructure:"interval"`
@@ -136,6 +163,21 @@ func createDefaultConfig() component.Config {
 			HeadBytes:           512,
 			MaxConnections:      65_536,
 		},
+		CPU: CPUConfig{
+			Enabled:   true,
+			Frequency: 19,
+		},
+		OffCPU: OffCPUConfig{
+			MinDuration:      time.Millisecond,
+			SamplesPerSecond: 100,
+		},
+		Profiles: ProfilesConfig{
+			Interval:    10 * time.Second,
+			Lines:       true,
+			MaxStacks:   16_384,
+			TableBytes:  64 << 20,
+			SymbolBytes: 64 << 20,
+		},
 		Metrics: MetricsConfig{
 			Interval:    10 * time.Second,
 			Temporality: temporalityCumulative,
@@ -175,6 +217,13 @@ func (c *Config) Validate() error {
 		validateSampledRoutes("http.sampling", c.HTTP.Sampling.Routes),
 		inRange("http.head_bytes", c.HTTP.HeadBytes, 64, 4096),
 		inRange("http.max_connections", c.HTTP.MaxConnections, 64, 4<<20),
+		inRange("cpu.frequency", c.CPU.Frequency, 1, 999),
+		inRange("off_cpu.min_duration", c.OffCPU.MinDuration, 0, time.Hour),
+		inRange("off_cpu.samples_per_second", c.OffCPU.SamplesPerSecond, 1, 10_000),
+		inRange("profiles.interval", c.Profiles.Interval, 100*time.Millisecond, time.Hour),
+		inRange("profiles.max_stacks", c.Profiles.MaxStacks, 256, 1<<20),
+		inRange("profiles.table_bytes", c.Profiles.TableBytes, 1<<20, 1<<30),
+		inRange("profiles.symbol_bytes", c.Profiles.SymbolBytes, 1<<20, 1<<30),
 		inRange("metrics.interval", c.Metrics.Interval, 100*time.Millisecond, time.Hour),
 		oneOf("metrics.temporality", c.Metrics.Temporality, temporalityCumulative, temporalityDelta),
 		inRange("metrics.max_series", c.Metrics.MaxSeries, 1, 10_000_000),

@@ -8,6 +8,7 @@ import (
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/xconsumer"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/xreceiver"
 
@@ -21,7 +22,8 @@ func NewFactory() receiver.Factory {
 	return xreceiver.NewFactory(metadata.Type, createDefaultConfig,
 		xreceiver.WithTraces(f.createTraces, metadata.TracesStability),
 		xreceiver.WithMetrics(f.createMetrics, metadata.MetricsStability),
-		xreceiver.WithLogs(f.createLogs, metadata.LogsStability))
+		xreceiver.WithLogs(f.createLogs, metadata.LogsStability),
+		xreceiver.WithProfiles(f.createProfiles, metadata.ProfilesStability))
 }
 
 // factory makes all pipelines of one configuration share one receiver.
@@ -50,6 +52,14 @@ func (f *factory) createLogs(
 ) (receiver.Logs, error) {
 	return f.connect(settings, config, func(r *ebpfReceiver) (open func(), err error) {
 		return connect(&r.logs, "logs", newLogsOutlet(r.report, next, settings.Logger))
+	})
+}
+
+func (f *factory) createProfiles(
+	_ context.Context, settings receiver.Settings, config component.Config, next xconsumer.Profiles,
+) (xreceiver.Profiles, error) {
+	return f.connect(settings, config, func(r *ebpfReceiver) (open func(), err error) {
+		return connect(&r.profiles, "profiles", newProfilesOutlet(r.report, next, settings.Logger))
 	})
 }
 

@@ -10,8 +10,10 @@ import (
 
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
+	"go.opentelemetry.io/collector/consumer/xconsumer"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pprofile"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
@@ -43,6 +45,10 @@ func newMetricsOutlet(report *receiverhelper.ObsReport, next consumer.Metrics, l
 
 func newLogsOutlet(report *receiverhelper.ObsReport, next consumer.Logs, logger *zap.Logger) *outlet[plog.Logs] {
 	return newOutlet("logs", plog.Logs.LogRecordCount, report.StartLogsOp, next.ConsumeLogs, report.EndLogsOp, logger)
+}
+
+func newProfilesOutlet(report *receiverhelper.ObsReport, next xconsumer.Profiles, logger *zap.Logger) *outlet[pprofile.Profiles] {
+	return newOutlet("profiles", pprofile.Profiles.SampleCount, report.StartProfilesOp, next.ConsumeProfiles, report.EndProfilesOp, logger)
 }
 
 func newOutlet[Data any](

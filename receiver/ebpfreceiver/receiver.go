@@ -13,12 +13,14 @@ import (
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
+	"go.opentelemetry.io/collector/pdata/pprofile"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receiverhelper"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ebpfreceiver/ebpfreceiver/internal/cpu"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
@@ -53,9 +55,10 @@ type ebpfReceiver struct {
 	report    *receiverhelper.ObsReport
 
 	// One for each pipeline that there is, set by the factory before Start.
-	traces  *outlet[ptrace.Traces]
-	metrics *outlet[pmetric.Metrics]
-	logs    *outlet[plog.Logs]
+	traces   *outlet[ptrace.Traces]
+	metrics  *outlet[pmetric.Metrics]
+	logs     *outlet[plog.Logs]
+	profiles *outlet[pprofile.Profiles]
 
 	// What runs, in the order of starting.
 	self      *selfTelemetry
@@ -95,7 +98,7 @@ func (r *ebpfReceiver) Start(_ context.Context, host component.Host) error {
 	}
 	r.self = self
 	r.warnOfIdlePipelines()
-	if !r.wantsTCP() && !r.wantsHTTP() {
+	if !r.wantsTCP() && !r.wantsHTTP() && !r.wantsCPU() {
 		return nil
 	}
 	if err := r.startProbes(); err != nil {
@@ -118,6 +121,7 @@ func (r *ebpfReceiver) Shutdown(ctx context.Context) error {
 	r.traces.abandon()
 	r.metrics.abandon()
 	r.logs.abandon()
+	r.profiles.abandon()
 	return errors.Join(r.stopProbes(ctx), r.self.shutdown())
 }
 
@@ -131,12 +135,17 @@ func (r *ebpfReceiver) wantsHTTP() bool {
 	return r.config.HTTP.Enabled && (r.traces != nil || r.metrics != nil)
 }
 
+// wantsCPU says whether a pipeline consumes what the CPU probe makes.
+func (r *ebpfReceiver) wantsCPU() bool {
+	return (r.config.CPU.Enabled || r.config.OffCPU.Enabled) && r.profiles != nil
+}
+
 // warnOfIdlePipelines says where configuration and pipelines do not fit together.
 func (r *ebpfReceiver) warnOfIdlePipelines() {
 	flowLogs := r.config.TCP.Enabled && r.config.TCP.FlowLogs
 	switch {
-	case !r.config.TCP.Enabled && !r.config.HTTP.Enabled:
-		r.logger.Warn("Nothing to observe: tcp.enabled and http.enabled are false")
+	case !r.config.TCP.Enabled && !r.config.HTTP.Enabled && !r.config.CPU.Enabled && !r.config.OffCPU.Enabled:
+		r.logger.Warn("Nothing to observe: tcp.enabled, http.enabled, cpu.enabled and off_cpu.enabled are false")
 	case r.logs != nil && !flowLogs:
 		r.logger.Warn("The logs pipeline gets nothing from this receiver: set tcp.flow_logs: true, or remove the receiver from it")
 	case r.logs == nil && flowLogs:
@@ -144,6 +153,12 @@ func (r *ebpfReceiver) warnOfIdlePipelines() {
 	}
 	if r.traces != nil && !r.config.HTTP.Enabled {
 		r.logger.Warn("The traces pipeline gets nothing from this receiver: set http.enabled: true, or remove the receiver from it")
+	}
+	switch {
+	case r.profiles != nil && !r.config.CPU.Enabled && !r.config.OffCPU.Enabled:
+		r.logger.Warn("The profiles pipeline gets nothing from this receiver: set cpu.enabled: true, or remove the receiver from it")
+	case r.profiles == nil && r.config.OffCPU.Enabled:
+		r.logger.Warn("No off-CPU profiles are made: off_cpu.enabled is true, but no profiles pipeline has this receiver")
 	}
 }
 
@@ -194,6 +209,15 @@ func (r *ebpfReceiver) startProbes() (err error) {
 			r.logger.Error("Cannot observe HTTP on this host", zap.Error(explainPrivileges(err)))
 		}
 		attached = append(attached, exchanges...)
+	}
+	if r.wantsCPU() {
+		samples, err := r.startProbe(cpu.New(r.cpuConfig(), r.kernel, r.workloads, selector, r.cpuSinks(), r.logger))
+		if err != nil && len(r.probes) == 0 {
+			return err
+		} else if err != nil {
+			r.logger.Error("Cannot profile this host", zap.Error(explainPrivileges(err)))
+		}
+		attached = append(attached, samples...)
 	}
 	r.logger.Info("Observing this host", zap.Stringers("capabilities", attached))
 	return nil
@@ -287,6 +311,35 @@ func (r *ebpfReceiver) httpSinks() http.Sinks {
 		sinks.Metrics = r.metrics.send
 	}
 	return sinks
+}
+
+func (r *ebpfReceiver) cpuConfig() cpu.Config {
+	config := cpu.Config{
+		Threads: r.config.Profiles.Threads,
+		CPUs:    r.config.Profiles.CPUs,
+		OffCPU: cpu.OffCPUConfig{
+			Enabled:          r.config.OffCPU.Enabled,
+			MinDuration:      r.config.OffCPU.MinDuration,
+			SamplesPerSecond: r.config.OffCPU.SamplesPerSecond,
+		},
+		Interval:     r.config.Profiles.Interval,
+		MaxProcesses: r.config.Process.MaxProcesses,
+		MaxStacks:    r.config.Profiles.MaxStacks,
+		TableBytes:   int64(r.config.Profiles.TableBytes),
+		SymbolBytes:  int64(r.config.Profiles.SymbolBytes),
+		Lines:        r.config.Profiles.Lines,
+		ProcFS:       r.config.Process.ProcFS,
+		Ring:         r.ringConfig(),
+		Scope:        r.scope,
+	}
+	if r.config.CPU.Enabled {
+		config.Frequency = r.config.CPU.Frequency
+	}
+	return config
+}
+
+func (r *ebpfReceiver) cpuSinks() cpu.Sinks {
+	return cpu.Sinks{Profiles: r.profiles.send}
 }
 
 func (r *ebpfReceiver) tcpConfig() tcp.Config {
