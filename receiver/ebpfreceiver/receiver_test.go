@@ -17,7 +17,6 @@ import (
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
-	"go.opentelemetry.io/collector/pipeline"
 	"go.opentelemetry.io/collector/receiver"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.opentelemetry.io/collector/receiver/xreceiver"
@@ -96,8 +95,10 @@ func observedSettings(level zapcore.Level) (receiver.Settings, *observer.Observe
 func TestFactoryOffersTheSignalsThatHaveAProbe(t *testing.T) {
 	factory := NewFactory()
 	settings := receivertest.NewNopSettings(metadata.Type)
-	_, err := factory.(xreceiver.Factory).CreateProfiles(t.Context(), settings, factory.CreateDefaultConfig(), consumertest.NewNop())
-	require.ErrorIs(t, err, pipeline.ErrSignalNotSupported)
+	profiles, err := factory.(xreceiver.Factory).CreateProfiles(t.Context(), settings, factory.CreateDefaultConfig(), consumertest.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, profiles.Shutdown(t.Context()))
+	assert.Equal(t, component.StabilityLevelDevelopment, factory.(xreceiver.Factory).ProfilesStability())
 	assert.Equal(t, component.StabilityLevelDevelopment, factory.TracesStability())
 	assert.Equal(t, component.StabilityLevelDevelopment, factory.MetricsStability())
 	assert.Equal(t, component.StabilityLevelDevelopment, factory.LogsStability())
@@ -142,8 +143,8 @@ func TestPipelineWithoutDataSaysWhy(t *testing.T) {
 			"The traces pipeline gets nothing from this receiver: set http.enabled: true, or remove the receiver from it",
 		},
 		"all disabled": {
-			func(c *Config) { c.TCP.Enabled = false }, false, true, true,
-			"Nothing to observe: tcp.enabled and http.enabled are false",
+			func(c *Config) { c.TCP.Enabled, c.CPU.Enabled = false, false }, false, true, true,
+			"Nothing to observe: tcp.enabled, http.enabled, cpu.enabled and off_cpu.enabled are false",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
