@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/timeline"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
@@ -46,6 +47,8 @@ type runtimeProcess struct {
 	by atomic.Uint32 // scheduling
 	// Of the goroutine that asks: what the process was seen to do, and whether its clients were told of that.
 	serves, asks, noticed bool
+	listed                bool // the timeline knows that it serves
+	layout                goLayout
 }
 
 // schedulingOf says what a program schedules with, and where it has its goroutines.
@@ -67,6 +70,7 @@ type runtimes struct {
 	ask       func(inspection) bool
 	logger    *zap.Logger
 	processes *goProcesses
+	timeline  *timeline.Timeline
 	known     *lru.Cache[workload.Key, *runtimeProcess]
 }
 
@@ -95,6 +99,10 @@ func (r *runtimes) schedules(process workload.Key, role Role) scheduling {
 		return schedulingUnknown
 	}
 	by := scheduling(p.by.Load())
+	if role == RoleServer && by != schedulingUnknown && !p.listed {
+		p.listed = true
+		r.timeline.Serves(process.PID, process.StartBootNs, timeline.Goroutines{ID: p.layout.goid, ParentID: p.layout.parentGoid})
+	}
 	if by == schedulingGoroutines && !p.noticed {
 		p.serves = p.serves || role == RoleServer
 		p.asks = p.asks || role == RoleClient
@@ -118,6 +126,7 @@ func (r *runtimes) found(process workload.Key, program *tls.Program) {
 			return
 		}
 	}
+	p.layout = layout // before others see that it is known
 	p.by.Store(uint32(by))
 }
 

@@ -2,7 +2,11 @@
 
 package http
 
-import "time"
+import (
+	"time"
+
+	"github.com/ebpfreceiver/ebpfreceiver/internal/timeline"
+)
 
 const (
 	// maxUnits bounds the threads and goroutines that are remembered.
@@ -46,9 +50,11 @@ type unit struct {
 //
 // A message that was lost may be the end of an exchange. So nothing is told of one that was open then.
 type serving struct {
-	limit  int
-	units  map[unit]*served
-	mixers map[mixer]uint64 // processes that mix requests, until when
+	limit int
+	// timeline is told of what is certain, for others; nil: nobody asks.
+	timeline *timeline.Timeline
+	units    map[unit]*served
+	mixers   map[mixer]uint64 // processes that mix requests, until when
 	// unlisted are exchanges of servers that are open and for which there was no room: who serves them is not known.
 	unlisted int
 	told     uint64 // requests of clients whose parent was found
@@ -136,7 +142,9 @@ func (s *serving) receive(m *message, pid uint32, by scheduling, id *identity) s
 	u.total++
 	if u.open > 1 {
 		u.mixed = true
+		s.timeline.Mix(u.listed(), m.TimeNs)
 	} else {
+		s.timeline.Begin(u.listed(), m.TimeNs, id.listed())
 		u.mixed, u.given, u.identity, u.connection, u.lost = false, false, *id, m.Cookie, m.Lost
 	}
 	return service{by: u, stage: stageUnanswered}
@@ -206,8 +214,10 @@ func (s *serving) leave(part *service, m *message) {
 	case stageUnanswered:
 		u.unanswered--
 		u.open--
+		s.done(u, m)
 	case stageAnswered:
 		u.open--
+		s.done(u, m)
 		if m == nil || u.lost != m.Lost || u.open > 0 {
 			break
 		}
@@ -222,6 +232,31 @@ func (s *serving) leave(part *service, m *message) {
 	}
 	s.forgetEnded(u)
 	*part = service{}
+}
+
+// done tells others that a unit may have nothing under way any more. m is the call with which an exchange is complete, nil: it
+// is given up.
+func (s *serving) done(u *served, m *message) {
+	switch {
+	case u.open > 0:
+	case m == nil || u.lost != m.Lost:
+		s.timeline.Drop(u.listed())
+	default:
+		s.timeline.End(u.listed(), m.TimeNs, u.identity.listed())
+	}
+}
+
+// listed is the unit as others know it.
+func (u *unit) listed() timeline.Unit {
+	return timeline.Unit{PID: u.pid, Goroutine: u.goroutine, Number: u.number}
+}
+
+// listed is the span as others know it; none where it is not reported.
+func (id *identity) listed() timeline.Span {
+	if !id.sampled {
+		return timeline.Span{}
+	}
+	return timeline.Span{Trace: id.trace, Span: id.span}
 }
 
 // release takes the request of a client off its unit.
@@ -279,6 +314,7 @@ func (s *serving) distrust(who mixer, nowNs uint64) {
 		}
 	}
 	s.mixers[who] = nowNs + uint64(mixedFor)
+	s.timeline.Distrust(who.pid, who.children, s.mixers[who])
 }
 
 func (s *serving) mixes(who mixer, nowNs uint64) bool {
@@ -366,6 +402,9 @@ func (p *pairing) leave(e *Exchange, m *message) {
 	}
 	if m != nil && e.ErrorType != "" {
 		m = nil // who serves it may still be at it
+	}
+	if u := part.by; u != nil && e.Role == RoleServer && u.open == 1 && !u.mixed {
+		u.identity = e.id // it may have become another
 	}
 	p.serving.leave(&e.service, m)
 }
