@@ -58,8 +58,8 @@ static __always_inline void name_sample(struct sampling *sampling, struct task_s
  * Looks at the current thread: at its stack in the kernel if it is there, and at that in user mode, and sends what is
  * new. Says NULL if there is no sample, which is wanted or counted.
  */
-static __always_inline const struct sample_key *look(void *ctx, __u32 place, bool in_kernel, enum sample_kind kind,
-						     __u32 now)
+static __always_inline const struct sampling *look(void *ctx, __u32 place, bool in_kernel, enum sample_kind kind,
+						   __u32 now)
 {
 	struct sampling *sampling = bpf_map_lookup_elem(&samplings, &place);
 	struct task_struct *task = bpf_get_current_task_btf();
@@ -95,7 +95,7 @@ static __always_inline const struct sample_key *look(void *ctx, __u32 place, boo
 		kernel_frames = walk->frames;
 	}
 	name_sample(sampling, task, kind);
-	return send_stack(ctx, sampling, kernel_frames, now) ? &sampling->key : NULL;
+	return send_stack(ctx, sampling, kernel_frames, now) ? sampling : NULL;
 }
 
 SEC("perf_event")
@@ -103,26 +103,19 @@ int cpu_sample(struct perf_sample *ctx)
 {
 	const struct sample_value once = {.count = 1};
 	__u32 pid = bpf_get_current_pid_tgid() >> 32, now = era;
-	const struct sample_key *key;
+	const struct sampling *sampling;
 
 	if (!pid || pid == self_pid) /* nothing runs */
 		return 0;
-	key = look(ctx, SAMPLING_ON_CPU, !in_user_mode(&ctx->registers), SAMPLE_ON_CPU, now);
-	if (key)
-		count_sample(key, &once, now);
+	sampling = look(ctx, SAMPLING_ON_CPU, !in_user_mode(&ctx->registers), SAMPLE_ON_CPU, now);
+	if (sampling)
+		take_sample(ctx, sampling, &once, now);
 	return 0;
-}
-
-static __always_inline void count_wait(const struct sample_key *key, __u64 wait_ns, __u64 weight, __u32 now)
-{
-	struct sample_value much = {.count = weight, .time_ns = wait_ns * weight};
-
-	count_sample(key, &much, now);
 }
 
 static __always_inline void begin_wait(void *ctx, bool preempted, struct task_struct *task, __u64 now_ns)
 {
-	const struct sample_key *key;
+	const struct sampling *sampling;
 	struct wait *wait;
 	__u32 now = era;
 
@@ -142,9 +135,9 @@ static __always_inline void begin_wait(void *ctx, bool preempted, struct task_st
 	wait->weight = take_weight(now_ns);
 	if (!wait->weight)
 		return;
-	key = look(ctx, SAMPLING_OFF_CPU, true, wait->kind, now);
-	if (key)
-		wait->key = *key;
+	sampling = look(ctx, SAMPLING_OFF_CPU, true, wait->kind, now);
+	if (sampling)
+		wait->key = sampling->key;
 	else
 		wait->weight = 0;
 }
@@ -164,6 +157,7 @@ SEC("tp_btf/sched_switch")
 int BPF_PROG(cpu_off, bool preempted, struct task_struct *task, struct task_struct *next)
 {
 	__u64 now_ns = bpf_ktime_get_ns(), wait_ns;
+	struct sample_value much;
 	struct wait *wait;
 
 	if (task->pid)
@@ -171,8 +165,11 @@ int BPF_PROG(cpu_off, bool preempted, struct task_struct *task, struct task_stru
 	if (!walks_when_off || !next->pid)
 		return 0;
 	wait = bpf_task_storage_get(&waits, next, NULL, 0);
-	if (end_wait(wait, now_ns, &wait_ns) && wait->weight)
-		count_wait(&wait->key, wait_ns, wait->weight, era);
+	if (!end_wait(wait, now_ns, &wait_ns) || !wait->weight)
+		return 0;
+	much.count = wait->weight;
+	much.time_ns = wait_ns * wait->weight;
+	count_sample(&wait->key, &much, era);
 	return 0;
 }
 
@@ -181,8 +178,9 @@ SEC("tp_btf/sched_exit_tp")
 int BPF_PROG(cpu_on)
 {
 	struct wait *wait = bpf_task_storage_get(&waits, bpf_get_current_task_btf(), NULL, 0);
-	__u64 now_ns, wait_ns, weight;
-	const struct sample_key *key;
+	const struct sampling *sampling;
+	struct sample_value much;
+	__u64 now_ns, wait_ns;
 	__u32 now = era;
 
 	if (!wait || !wait->since_ns)
@@ -190,12 +188,13 @@ int BPF_PROG(cpu_on)
 	now_ns = bpf_ktime_get_ns();
 	if (!end_wait(wait, now_ns, &wait_ns))
 		return 0;
-	weight = take_weight(now_ns);
-	if (!weight)
+	much.count = take_weight(now_ns);
+	if (!much.count)
 		return 0;
-	key = look(ctx, SAMPLING_OFF_CPU, true, wait->kind, now);
-	if (key)
-		count_wait(key, wait_ns, weight, now);
+	much.time_ns = wait_ns * much.count;
+	sampling = look(ctx, SAMPLING_OFF_CPU, true, wait->kind, now);
+	if (sampling)
+		take_sample(ctx, sampling, &much, now);
 	return 0;
 }
 

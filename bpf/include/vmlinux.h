@@ -115,7 +115,12 @@ struct signal_struct {
 	atomic_t live;
 };
 
+struct thread_struct {
+	unsigned long fsbase; /* of amd64 */
+};
+
 struct task_struct {
+	struct thread_struct thread;
 	unsigned int __state;
 	unsigned int flags;
 	struct mm_struct *mm;

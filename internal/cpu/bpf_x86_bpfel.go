@@ -42,7 +42,8 @@ type bpfCpuEventKind uint32
 const (
 	bpfCpuEventKindCPU_STACK        bpfCpuEventKind = 1
 	bpfCpuEventKindCPU_PROCESS      bpfCpuEventKind = 2
-	bpfCpuEventKindCPU_PROCESS_GONE bpfCpuEventKind = 3
+	bpfCpuEventKindCPU_SAMPLE       bpfCpuEventKind = 3
+	bpfCpuEventKindCPU_PROCESS_GONE bpfCpuEventKind = 4
 )
 
 type bpfLossReason uint32
@@ -88,9 +89,25 @@ type bpfProcess struct {
 	First       uint32
 	Count       uint32
 	Owner       uint32
+	Goroutine   uint32
+	Parent      uint32
 	Ignored     uint8
 	Loading     uint8
-	Reserved    [2]uint8
+	Serves      uint8
+	Reserved    [5]uint8
+	_           [4]byte
+}
+
+type bpfSampleEvent struct {
+	_               structs.HostLayout
+	Process         bpfCpuEvent
+	Key             bpfSampleKey
+	Value           bpfSampleValue
+	TimeNs          uint64
+	Goroutine       uint64
+	ParentGoroutine uint64
+	Thread          uint32
+	Reserved        uint32
 }
 
 type bpfSampleKey struct {
@@ -243,6 +260,7 @@ const (
 	bpfVarKeepMappingKind  = "keep_mapping_kind"
 	bpfVarKeepProcess      = "keep_process"
 	bpfVarKeepRule         = "keep_rule"
+	bpfVarKeepSampleEvent  = "keep_sample_event"
 	bpfVarKeepSampleKey    = "keep_sample_key"
 	bpfVarKeepSampleKind   = "keep_sample_kind"
 	bpfVarKeepSampleValue  = "keep_sample_value"
@@ -339,6 +357,7 @@ type bpfVariableSpecs struct {
 	KeepMappingKind  *ebpf.VariableSpec `ebpf:"keep_mapping_kind"`
 	KeepProcess      *ebpf.VariableSpec `ebpf:"keep_process"`
 	KeepRule         *ebpf.VariableSpec `ebpf:"keep_rule"`
+	KeepSampleEvent  *ebpf.VariableSpec `ebpf:"keep_sample_event"`
 	KeepSampleKey    *ebpf.VariableSpec `ebpf:"keep_sample_key"`
 	KeepSampleKind   *ebpf.VariableSpec `ebpf:"keep_sample_kind"`
 	KeepSampleValue  *ebpf.VariableSpec `ebpf:"keep_sample_value"`
@@ -419,6 +438,7 @@ type bpfVariables struct {
 	KeepMappingKind  *ebpf.Variable `ebpf:"keep_mapping_kind"`
 	KeepProcess      *ebpf.Variable `ebpf:"keep_process"`
 	KeepRule         *ebpf.Variable `ebpf:"keep_rule"`
+	KeepSampleEvent  *ebpf.Variable `ebpf:"keep_sample_event"`
 	KeepSampleKey    *ebpf.Variable `ebpf:"keep_sample_key"`
 	KeepSampleKind   *ebpf.Variable `ebpf:"keep_sample_kind"`
 	KeepSampleValue  *ebpf.Variable `ebpf:"keep_sample_value"`

@@ -56,6 +56,14 @@ func decodeStack(sample []byte) (stackEvent, error) {
 	}, nil
 }
 
+// decodeSample gives a view of a sample of its own, which decodeEvent has looked at.
+func decodeSample(data []byte) (*bpfSampleEvent, error) {
+	if size := int(unsafe.Sizeof(bpfSampleEvent{})); len(data) < size {
+		return nil, fmt.Errorf("decode a sample: there are %d bytes, a sample has %d", len(data), size)
+	}
+	return (*bpfSampleEvent)(unsafe.Pointer(&data[0])), nil
+}
+
 func (e *bpfCpuEvent) key() workload.Key {
 	return workload.Key{PID: e.Pid, StartBootNs: e.StartBootNs}
 }

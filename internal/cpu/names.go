@@ -43,6 +43,8 @@ func eventName(kind bpfCpuEventKind) string {
 	switch kind {
 	case bpfCpuEventKindCPU_STACK:
 		return "stack"
+	case bpfCpuEventKindCPU_SAMPLE:
+		return "joined_sample"
 	case bpfCpuEventKindCPU_PROCESS:
 		return "process"
 	case bpfCpuEventKindCPU_PROCESS_GONE:

@@ -21,6 +21,7 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/symbol"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/timeline"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/unwind"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
@@ -50,6 +51,8 @@ type Config struct {
 	HostRoot string
 	// ProcFS is the proc file system that the processes of the host are in.
 	ProcFS string
+	// Timeline knows for whose sake threads and goroutines run; nil: nobody does.
+	Timeline *timeline.Timeline
 	// Ring is the size and wake-up policy of the way out of the kernel.
 	Ring ring.Config
 	// Scope names the instrumentation scope of what the probe makes.
@@ -72,6 +75,9 @@ type Sinks struct {
 
 // rareChecks is how often CPUs are looked for that have come or gone.
 const rareChecks = time.Second
+
+// maxJoined bounds the samples that are kept one by one until they are handed over.
+const maxJoined = 1 << 17
 
 // waitBurst is how much of its rate off-CPU sampling saves up.
 const waitBurst = 100 * time.Millisecond
@@ -103,6 +109,7 @@ type Probe struct {
 	processes *processes
 	stacks    *stacks
 	samples   *samples
+	joined    []sample  // of processes that serve requests
 	began     time.Time // of what the kernel side counts now
 
 	counters counters
@@ -112,6 +119,7 @@ type Probe struct {
 type counters struct {
 	events              [bpfCpuEventKindCPU_PROCESS_GONE + 1]atomic.Uint64
 	undecoded           atomic.Uint64
+	unjoined            atomic.Uint64 // samples for which there was no room
 	unknownStacks       atomic.Uint64 // samples whose stack is not known
 	droppedStacks       atomic.Uint64
 	refusedProcesses    atomic.Uint64
@@ -251,7 +259,7 @@ func (p *Probe) prepare() error {
 	p.processes = &processes{
 		procfs: p.config.ProcFS, entries: p.collection.Maps["processes"], mappings: memory,
 		spans: newRanges(p.collection.Maps["mappings"].MaxEntries()), tables: outer, cache: cache, symbols: symbols,
-		workloads: p.workloads, selector: p.selector, clock: p.clock, logger: p.logger,
+		workloads: p.workloads, selector: p.selector, clock: p.clock, timeline: p.config.Timeline, logger: p.logger,
 		known: map[uint32]*process{}, pending: map[*process]bool{}, nextSweep: time.Now().Add(sweepInterval),
 	}
 	p.stacks = newStacks(symbols, p.config.MaxStacks, p.logger)
@@ -366,6 +374,7 @@ func (p *Probe) run() {
 func (p *Probe) check(now time.Time) {
 	p.clock.Refresh()
 	p.processes.sweep(now)
+	p.processes.joinAll()
 	if p.clocks != nil {
 		if err := p.clocks.follow(); err != nil {
 			p.logger.Warn("Some CPUs are not sampled", zap.Error(err))
@@ -415,7 +424,44 @@ func (p *Probe) handle(sample []byte, now time.Time) {
 		p.processes.gone(event, now)
 	case bpfCpuEventKindCPU_STACK:
 		p.handleStack(event, sample)
+	case bpfCpuEventKindCPU_SAMPLE:
+		p.handleSample(sample)
 	}
+}
+
+// handleSample keeps a sample that may belong to a request. Its stack came before it.
+func (p *Probe) handleSample(data []byte) {
+	decoded, err := decodeSample(data)
+	if err != nil {
+		p.counters.undecoded.Add(1)
+		return
+	}
+	if len(p.joined) >= maxJoined {
+		p.counters.unjoined.Add(decoded.Value.Count)
+		return
+	}
+	if taken, ok := p.sampleOf(&decoded.Key, &decoded.Value); ok {
+		taken.by = timeline.Unit{PID: decoded.Key.Pid, Number: uint64(decoded.Thread)}
+		if decoded.Goroutine != 0 {
+			taken.by.Goroutine, taken.by.Number = true, decoded.Goroutine
+		}
+		taken.parent, taken.atNs = decoded.ParentGoroutine, decoded.TimeNs
+		p.joined = append(p.joined, taken)
+	}
+}
+
+// sampleOf finds the stack of what was counted; false if it is not wanted, or not known.
+func (p *Probe) sampleOf(key *bpfSampleKey, value *bpfSampleValue) (sample, bool) {
+	known := p.stacks.known[key.Stack]
+	if known == nil {
+		p.counters.unknownStacks.Add(value.Count)
+		return sample{}, false
+	}
+	known.used = p.stacks.flush
+	return sample{
+		stack: known, kind: bpfSampleKind(key.Kind), thread: key.Thread, cpu: key.Cpu, comm: text(&key.Comm),
+		count: value.Count, timeNs: value.TimeNs,
+	}, !known.unwanted
 }
 
 func (p *Probe) handleStack(event *bpfCpuEvent, sample []byte) {
@@ -453,23 +499,14 @@ func (p *Probe) collect() *batch {
 	p.wake()
 	p.drain() // after this, all stacks are here that were counted
 	err := p.samples.collect(func(key *bpfSampleKey, value *bpfSampleValue) {
-		known := p.stacks.known[key.Stack]
-		if known == nil {
-			p.counters.unknownStacks.Add(value.Count)
-			return
+		if taken, ok := p.sampleOf(key, value); ok {
+			counted.samples = append(counted.samples, taken)
 		}
-		known.used = p.stacks.flush
-		if known.unwanted {
-			return
-		}
-		counted.samples = append(counted.samples, sample{
-			stack: known, kind: bpfSampleKind(key.Kind), thread: key.Thread, cpu: key.Cpu, comm: text(&key.Comm),
-			count: value.Count, timeNs: value.TimeNs,
-		})
 	})
 	if err != nil {
 		p.logger.Error("Collect samples", zap.Error(err))
 	}
+	counted.samples, p.joined = append(counted.samples, p.joined...), p.joined[:0]
 	counted.retired = p.processes.retire()
 	p.stacks.advance()
 	return counted
@@ -484,6 +521,7 @@ func (p *Probe) Stats() kernel.Stats {
 		Losses: []kernel.LossCount{
 			{Probe: ProbeName, Reason: "undecodable", Count: p.counters.undecoded.Load()},
 			{Probe: ProbeName, Reason: "stack_unknown", Count: p.counters.unknownStacks.Load()},
+			{Probe: ProbeName, Reason: "joined_samples_full", Count: p.counters.unjoined.Load()},
 			{Probe: ProbeName, Reason: "stacks_full", Count: p.counters.droppedStacks.Load()},
 			{Probe: ProbeName, Reason: "processes_full", Count: p.counters.refusedProcesses.Load()},
 			{Probe: ProbeName, Reason: "process_unreadable", Count: p.counters.unreadableProcesses.Load()},
@@ -558,5 +596,8 @@ func (p *Probe) addTables(stats *kernel.Stats) {
 	stats.Events = append(stats.Events,
 		kernel.EventCount{Probe: ProbeName, Kind: "frame_named", Count: p.resolver.named.Load()},
 		kernel.EventCount{Probe: ProbeName, Kind: "frame_unnamed", Count: p.resolver.unnamed.Load()},
+		kernel.EventCount{Probe: ProbeName, Kind: "sample_linked", Count: p.resolver.linked.Load()},
+		kernel.EventCount{Probe: ProbeName, Kind: "sample_link_uncertain", Count: p.resolver.uncertain.Load()},
+		kernel.EventCount{Probe: ProbeName, Kind: "sample_link_too_late", Count: p.resolver.late.Load()},
 	)
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/symbol"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/timeline"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/unwind"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
@@ -37,6 +38,7 @@ type processes struct {
 	workloads *workload.Table
 	selector  *workload.Selector
 	clock     *kernel.Clock
+	timeline  *timeline.Timeline
 	logger    *zap.Logger
 
 	known     map[uint32]*process // by pid
@@ -60,6 +62,7 @@ type process struct {
 	span     span
 	owner    uint32
 	told     []bpfMapping // while something waits for a table
+	entry    bpfProcess   // as the kernel side was told
 }
 
 // place is a mapping of a process, as stacks see it.
@@ -151,12 +154,38 @@ func (p *processes) tell(found *process, now time.Time) bool {
 			delete(p.pending, found)
 		}
 		entry.First, entry.Count, entry.Owner = piece.first, piece.count, found.owner
+		p.join(found.key, &entry)
 	}
+	found.entry = entry
 	if err := p.entries.Put(found.key.PID, &entry); err != nil {
 		p.warn(fmt.Errorf("tell the kernel side of process %d: %w", found.key.PID, err), now)
 		return false
 	}
 	return true
+}
+
+// join lets samples of a process be told of one by one if it serves requests, and says whether that is so.
+func (p *processes) join(key workload.Key, entry *bpfProcess) bool {
+	goroutines, serves := p.timeline.IsServing(key.PID, key.StartBootNs)
+	if serves {
+		entry.Serves, entry.Goroutine, entry.Parent = 1, goroutines.ID, goroutines.ParentID
+	}
+	return serves
+}
+
+// joinAll looks for processes that have begun to serve requests.
+func (p *processes) joinAll() {
+	if p.timeline == nil {
+		return
+	}
+	for _, found := range p.known {
+		if found.ignored || found.entry.Serves != 0 || !p.join(found.key, &found.entry) {
+			continue
+		}
+		if err := p.entries.Update(found.key.PID, &found.entry, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			p.logger.Error("Tell the kernel side that a process serves requests", zap.Error(err))
+		}
+	}
 }
 
 // warn logs what would come with every process.

@@ -15,6 +15,7 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/signal/profile"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/symbol"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/timeline"
 )
 
 // batch is what was counted in an interval.
@@ -31,10 +32,18 @@ type sample struct {
 	thread, cpu   uint32
 	comm          string
 	count, timeNs uint64
+
+	// Where the process serves requests: who ran, and when.
+	by     timeline.Unit
+	parent uint64 // the goroutine that has started it
+	atNs   uint64 // bpf_ktime_get_ns; 0: it was counted with others
 }
 
 // maxLocations bounds the addresses whose names are remembered.
 const maxLocations = 1 << 16
+
+// timelineDelay is how long after a sample it is known what was served then: the HTTP probe reads its ring now and then.
+const timelineDelay = 250 * time.Millisecond
 
 // keptBatches is for how many batches an image is kept that no process has any more: stacks may still have it.
 const keptBatches = keptFlushes + 1
@@ -59,9 +68,10 @@ type resolver struct {
 	frames    []symbol.Frame
 	retired   [keptBatches][]*symbol.Image
 
-	named, unnamed atomic.Uint64 // frames
-	refused        atomic.Uint64 // samples
-	kernelBytes    atomic.Int64
+	named, unnamed          atomic.Uint64 // frames
+	refused                 atomic.Uint64 // samples
+	kernelBytes             atomic.Int64
+	linked, uncertain, late atomic.Uint64 // samples
 }
 
 // site is an address of a file; of the kernel, if there is no image.
@@ -90,6 +100,9 @@ func (r *resolver) start(handoff *signal.Handoff[pprofile.Profiles]) {
 	r.handoff = handoff
 	r.done.Go(func() {
 		for next := range r.work {
+			if r.config.Timeline != nil {
+				time.Sleep(time.Until(next.ended.Add(timelineDelay)))
+			}
 			if profiles := r.resolve(next); profiles.SampleCount() > 0 {
 				r.handoff.Offer(profiles)
 			}
@@ -169,7 +182,31 @@ func (r *resolver) add(next *batch, s *sample) error {
 	if err != nil {
 		return err
 	}
-	return r.builder.Add(into, profile.Sample[*stack]{Stack: s.stack, Attributes: attributes, Value: int64(value)})
+	return r.builder.Add(into, profile.Sample[*stack]{
+		Stack: s.stack, Attributes: attributes, Value: int64(value), Link: r.link(s),
+	})
+}
+
+// link finds the span of the request that a sample was taken in.
+func (r *resolver) link(s *sample) profile.Link {
+	if s.atNs == 0 {
+		return profile.Link{}
+	}
+	span, answer := r.config.Timeline.At(s.by, false, s.atNs)
+	if answer == timeline.Nothing && s.parent != 0 {
+		parent := s.by
+		parent.Number = s.parent
+		span, answer = r.config.Timeline.At(parent, true, s.atNs)
+	}
+	switch answer {
+	case timeline.Found:
+		r.linked.Add(1)
+	case timeline.Uncertain:
+		r.uncertain.Add(1)
+	case timeline.TooLate:
+		r.late.Add(1)
+	}
+	return profile.Link{TraceID: span.Trace, SpanID: span.Span}
 }
 
 // AppendLocations names what the addresses of a stack are.

@@ -22,6 +22,7 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/timeline"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 )
 
@@ -55,6 +56,8 @@ type Config struct {
 	MaxSeries int
 	// TLS says what of encrypted connections is followed.
 	TLS TLSConfig
+	// Timeline is told who serves which request, for other probes; nil: none asks.
+	Timeline *timeline.Timeline
 	// Ring is the size and wake-up policy of the way out of the kernel.
 	Ring ring.Config
 	// Scope names the instrumentation scope of what the probe makes.
@@ -204,6 +207,7 @@ func New(config Config, kern *kernel.Kernel, workloads *workload.Table, selector
 	}
 	p.pairing = newPairing(config.MaxConnections, p.owner, p.tell)
 	p.pairing.genAI = config.GenAI
+	p.pairing.serving.timeline = config.Timeline
 	p.pairing.locate, p.pairing.schedules = p.locate, p.schedules
 	p.pairing.tables.want = func(head *messageHead) { p.goTables.want(head.processKey()) }
 	p.pairing.secured = func(m *message, head *messageHead) bool { return p.secure.notice(m, head, time.Now()) }
@@ -308,6 +312,7 @@ func (p *Probe) inspect() error {
 	if err != nil {
 		return fmt.Errorf("look for programs of Go: %w", err)
 	}
+	runtimes.timeline = p.config.Timeline
 	config := tls.Config{
 		ProcFS: p.procFS, WithoutOpenSSL: !p.config.TLS.OpenSSL, WithoutGo: !p.config.TLS.Go,
 		GoFunctions: goClientFunctions(), Functions: &goClients{

@@ -53,7 +53,7 @@ type Timeline struct {
 	ended    []interval // a ring
 	next     uint64     // how many have ended so far; the next one goes to next modulo the length
 	last     map[Unit]uint64
-	forgotNs uint64            // when the last one ended that was forgotten
+	forgotNs uint64           // when the last one ended that was forgotten
 	mixers   map[mixer]uint64 // until when
 	serving  map[uint32]process
 }

@@ -25,12 +25,17 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/tcp"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/timeline"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/workload"
 	"github.com/ebpfreceiver/ebpfreceiver/receiver/ebpfreceiver/internal/metadata"
 )
 
 // shutdownPatience bounds how long consumers that block are waited for at shutdown.
 const shutdownPatience = 5 * time.Second
+
+// rememberedRequests is how many requests are remembered after their end, so that samples find the one that they were taken in:
+// more than end in the second that it takes until they are looked for.
+const rememberedRequests = 1 << 16
 
 // part is a running piece of the receiver that has attached programs.
 type part interface {
@@ -65,6 +70,7 @@ type ebpfReceiver struct {
 	kernel    *kernel.Kernel
 	workloads *workload.Table
 	probes    []probe
+	timeline  *timeline.Timeline // who serves which request; nil: nothing is made of it
 }
 
 var _ component.Component = (*ebpfReceiver)(nil)
@@ -190,6 +196,9 @@ func (r *ebpfReceiver) startProbes() (err error) {
 		return err
 	}
 	attached := r.account(r.workloads)
+	if r.wantsCPU() && r.wantsHTTP() && r.traces != nil {
+		r.timeline = timeline.New(rememberedRequests)
+	}
 	if r.wantsTCP() {
 		connections, err := r.startProbe(tcp.New(r.tcpConfig(), r.kernel, r.workloads, selector, r.tcpSinks(), r.logger))
 		if err != nil {
@@ -253,7 +262,7 @@ func (r *ebpfReceiver) stopProbes(ctx context.Context) error {
 	if r.kernel != nil {
 		errs = append(errs, r.kernel.Close())
 	}
-	r.probes, r.workloads, r.kernel = nil, nil, nil
+	r.probes, r.workloads, r.kernel, r.timeline = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
@@ -297,6 +306,7 @@ func (r *ebpfReceiver) httpConfig() http.Config {
 		MetricsInterval: r.config.Metrics.Interval,
 		Delta:           r.config.Metrics.Temporality == temporalityDelta,
 		MaxSeries:       r.config.Metrics.MaxSeries,
+		Timeline:        r.timeline,
 		Ring:            r.ringConfig(),
 		Scope:           r.scope,
 	}
@@ -329,6 +339,7 @@ func (r *ebpfReceiver) cpuConfig() cpu.Config {
 		SymbolBytes:  int64(r.config.Profiles.SymbolBytes),
 		Lines:        r.config.Profiles.Lines,
 		ProcFS:       r.config.Process.ProcFS,
+		Timeline:     r.timeline,
 		Ring:         r.ringConfig(),
 		Scope:        r.scope,
 	}

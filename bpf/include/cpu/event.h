@@ -14,6 +14,7 @@
 enum cpu_event_kind {
 	CPU_STACK = 1,	  /* the addresses of a stack */
 	CPU_PROCESS,	  /* a process that user space is to look into, or to look into again */
+	CPU_SAMPLE,	  /* a sample of a process that serves requests */
 	CPU_PROCESS_GONE, /* one that has ended or executed another program, after user space had looked into it */
 };
 

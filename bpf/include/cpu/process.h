@@ -21,9 +21,12 @@ struct process {
 	__u32 first;	     /* of its mappings */
 	__u32 count;	     /* of them */
 	__u32 owner;	     /* what each of them has as owner */
+	__u32 goroutine;     /* offset of g.goid in struct g; 0: no program of Go */
+	__u32 parent;	     /* of g.parentGoid; 0: this version of Go has none */
 	__u8 ignored;	     /* it is not selected */
 	__u8 loading;	     /* its mappings are not known yet */
-	__u8 reserved[2];
+	__u8 serves;	     /* it serves requests: each of its samples is told of, with its time */
+	__u8 reserved[5];
 };
 
 enum mapping_kind {

@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include "cpu/event.h"
+#include "cpu/goroutine.h"
 #include "cpu/process.h"
 #include "cpu/walk.h"
 #include "loss.h"
@@ -52,6 +53,7 @@ enum cpu_count {
 };
 
 const struct sample_key *keep_sample_key __attribute__((unused));
+const struct sample_event *keep_sample_event __attribute__((unused));
 const struct sample_value *keep_sample_value __attribute__((unused));
 const enum sample_kind *keep_sample_kind __attribute__((unused));
 const enum cpu_count *keep_cpu_count __attribute__((unused));
@@ -88,6 +90,18 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } cpu_counts SEC(".maps");
+
+/* A sample that is told of by itself: it may belong to a request. */
+struct sample_event {
+	struct cpu_event process;
+	struct sample_key key;
+	struct sample_value value;
+	__u64 time_ns;
+	__u64 goroutine;	/* of Go; 0: not known, or none */
+	__u64 parent_goroutine; /* the one that started it */
+	__u32 thread;		/* thread id in the initial namespace */
+	__u32 reserved;
+};
 
 struct sampling {
 	struct sample_key key;
@@ -218,6 +232,30 @@ static __always_inline void count_sample(const struct sample_key *key, const str
 		count_loss(LOSS_STORAGE_FULL);
 	else
 		add_count(COUNT_SAMPLES_COUNTED, 1);
+}
+
+/* Tells of a sample with its time and who was running. */
+static __always_inline void tell_sample(void *ctx, const struct sampling *sampling, const struct sample_value *much)
+{
+	struct sample_event event = {.key = sampling->key, .value = *much, .time_ns = bpf_ktime_get_ns()};
+	const struct walk *walk = &sampling->walk;
+
+	describe_process(&event.process, CPU_SAMPLE);
+	event.thread = bpf_get_current_pid_tgid();
+	if (walk->process.goroutine)
+		find_goroutine(&walk->process, &walk->registers, &event.goroutine, &event.parent_goroutine);
+	if (!ring_output(ctx, &event, sizeof(event)))
+		add_count(COUNT_SAMPLES_COUNTED, 1);
+}
+
+/* Counts a sample, or tells of it where its process serves requests. */
+static __always_inline void take_sample(void *ctx, const struct sampling *sampling, const struct sample_value *much,
+					__u32 now)
+{
+	if (sampling->walk.has_process && sampling->walk.process.serves)
+		tell_sample(ctx, sampling, much);
+	else
+		count_sample(&sampling->key, much, now);
 }
 
 #endif
