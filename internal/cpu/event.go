@@ -72,10 +72,6 @@ func (e *bpfCpuEvent) hint() workload.Hint {
 	return workload.Hint{Comm: text(&e.Comm), CgroupID: e.CgroupId, KernelThread: e.KernelThread != 0}
 }
 
-func (k *bpfSampleKey) key() workload.Key {
-	return workload.Key{PID: k.Pid, StartBootNs: k.StartBootNs}
-}
-
 // text reads a NUL-terminated string of the kernel.
 func text(comm *[16]int8) string {
 	return kernel.Text((*[16]uint8)(unsafe.Pointer(comm))[:])

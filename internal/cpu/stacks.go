@@ -43,12 +43,12 @@ type stacks struct {
 	logger  *zap.Logger
 	known   map[uint64]*stack
 	flush   uint64
-	max     int
+	limit   int
 	dropped uint64 // for which there was no room
 }
 
-func newStacks(symbols *symbol.Symbolizer, max int, logger *zap.Logger) *stacks {
-	return &stacks{symbols: symbols, logger: logger, known: map[uint64]*stack{}, max: max}
+func newStacks(symbols *symbol.Symbolizer, limit int, logger *zap.Logger) *stacks {
+	return &stacks{symbols: symbols, logger: logger, known: map[uint64]*stack{}, limit: limit}
 }
 
 // add finds the files that the addresses of a stack lie in. owner is nil where nothing is known of the process.
@@ -57,7 +57,7 @@ func (s *stacks) add(event stackEvent, key workload.Key, owner *process, of *wor
 		known.used = s.flush
 		return
 	}
-	if len(s.known) >= s.max {
+	if len(s.known) >= s.limit {
 		s.dropped++
 		return
 	}
