@@ -427,6 +427,9 @@ func (p *Probe) drain() {
 	if _, err := p.reader.Drain(p.handle); err != nil {
 		p.logger.Error("Read the HTTP probe's ring", zap.Error(err))
 	}
+	if err := p.config.Timeline.Publish(); err != nil {
+		p.logger.Warn("Tell other programs which spans are served", zap.Error(err))
+	}
 }
 
 func (p *Probe) handle(sample []byte) {

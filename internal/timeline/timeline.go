@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package timeline knows which thread or goroutine served which request, and when: the HTTP probe tells it, and the CPU probe
 // asks it for whose sake something ran.
 //
@@ -56,6 +58,9 @@ type Timeline struct {
 	forgotNs uint64           // when the last one ended that was forgotten
 	mixers   map[mixer]uint64 // until when
 	serving  map[uint32]process
+
+	publisher *Publisher        // nil: nobody else asks
+	changed   map[Unit]struct{} // threads that it has not been told of
 }
 
 // mixer is a process that mixes requests, or whose goroutines do that others have started.
@@ -109,6 +114,7 @@ func (t *Timeline) Begin(unit Unit, timeNs uint64, span Span) {
 		}
 	}
 	t.open[unit] = interval{unit: unit, beginNs: timeNs, span: span}
+	t.note(unit)
 }
 
 // Mix takes note that a unit has received another request before it was done with the last one: until it has none any more,
@@ -122,6 +128,7 @@ func (t *Timeline) Mix(unit Unit, timeNs uint64) {
 	if now, known := t.open[unit]; known && !now.uncertain {
 		t.end(now, timeNs)
 		t.open[unit] = interval{unit: unit, beginNs: timeNs, uncertain: true}
+		t.note(unit)
 	}
 }
 
@@ -138,6 +145,7 @@ func (t *Timeline) End(unit Unit, timeNs uint64, span Span) {
 		return
 	}
 	delete(t.open, unit)
+	t.note(unit)
 	if !now.uncertain {
 		now.span = span
 	}
@@ -152,6 +160,7 @@ func (t *Timeline) Drop(unit Unit) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	delete(t.open, unit)
+	t.note(unit)
 }
 
 // Distrust takes note that the threads of a process mix requests, or the goroutines that others have started, and are not to

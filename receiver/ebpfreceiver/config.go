@@ -59,6 +59,7 @@ type HTTPConfig struct {
 	Sampling            SamplingConfig `mapstructure:"sampling"`
 	HeadBytes           int            `mapstructure:"head_bytes"`
 	MaxConnections      int            `mapstructure:"max_connections"`
+	TraceContextMap     string         `mapstructure:"trace_context_map"`
 }
 
 // RouteConfig says how the path of a request becomes a route.
@@ -217,6 +218,7 @@ func (c *Config) Validate() error {
 		validateSampledRoutes("http.sampling", c.HTTP.Sampling.Routes),
 		inRange("http.head_bytes", c.HTTP.HeadBytes, 64, 4096),
 		inRange("http.max_connections", c.HTTP.MaxConnections, 64, 4<<20),
+		absoluteIfSet("http.trace_context_map", c.HTTP.TraceContextMap),
 		inRange("cpu.frequency", c.CPU.Frequency, 1, 999),
 		inRange("off_cpu.min_duration", c.OffCPU.MinDuration, 0, time.Hour),
 		inRange("off_cpu.samples_per_second", c.OffCPU.SamplesPerSecond, 1, 10_000),
@@ -267,6 +269,14 @@ func oneOf(key, value string, allowed ...string) error {
 		quoted += strconv.Quote(candidate)
 	}
 	return fmt.Errorf("%s: must be %s, got %q", key, quoted, value)
+}
+
+// absoluteIfSet takes the empty path, too.
+func absoluteIfSet(key, file string) error {
+	if file == "" {
+		return nil
+	}
+	return absolute(key, file)
 }
 
 func absolute(key, directory string) error {

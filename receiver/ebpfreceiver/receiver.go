@@ -70,7 +70,8 @@ type ebpfReceiver struct {
 	kernel    *kernel.Kernel
 	workloads *workload.Table
 	probes    []probe
-	timeline  *timeline.Timeline // who serves which request; nil: nothing is made of it
+	timeline  *timeline.Timeline  // who serves which request; nil: nothing is made of it
+	publisher *timeline.Publisher // nil: nobody is told
 }
 
 var _ component.Component = (*ebpfReceiver)(nil)
@@ -196,8 +197,8 @@ func (r *ebpfReceiver) startProbes() (err error) {
 		return err
 	}
 	attached := r.account(r.workloads)
-	if r.wantsCPU() && r.wantsHTTP() && r.traces != nil {
-		r.timeline = timeline.New(rememberedRequests)
+	if err := r.startTimeline(); err != nil {
+		return err
 	}
 	if r.wantsTCP() {
 		connections, err := r.startProbe(tcp.New(r.tcpConfig(), r.kernel, r.workloads, selector, r.tcpSinks(), r.logger))
@@ -240,6 +241,25 @@ func (r *ebpfReceiver) startProbe(p probe) (attached []*kernel.Attachment, err e
 	return r.account(p), nil
 }
 
+// startTimeline lets others know which request is served by whom, if anybody asks.
+func (r *ebpfReceiver) startTimeline() error {
+	path := r.config.HTTP.TraceContextMap
+	if !r.wantsHTTP() || r.traces == nil || !r.wantsCPU() && path == "" {
+		return nil
+	}
+	r.timeline = timeline.New(rememberedRequests)
+	if path == "" {
+		return nil
+	}
+	publisher, err := timeline.NewPublisher(path)
+	if err != nil {
+		return fmt.Errorf("http.trace_context_map: %w", err)
+	}
+	r.publisher = publisher
+	r.timeline.PublishBy(publisher)
+	return nil
+}
+
 // account makes what runs known to the receiver's own telemetry.
 func (r *ebpfReceiver) account(p part) (attached []*kernel.Attachment) {
 	r.self.add(p)
@@ -256,13 +276,16 @@ func (r *ebpfReceiver) stopProbes(ctx context.Context) error {
 	for _, p := range r.probes {
 		errs = append(errs, p.Shutdown(ctx))
 	}
+	if r.publisher != nil {
+		errs = append(errs, r.publisher.Close())
+	}
 	if r.workloads != nil {
 		errs = append(errs, r.workloads.Close())
 	}
 	if r.kernel != nil {
 		errs = append(errs, r.kernel.Close())
 	}
-	r.probes, r.workloads, r.kernel, r.timeline = nil, nil, nil, nil
+	r.probes, r.workloads, r.kernel, r.timeline, r.publisher = nil, nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
