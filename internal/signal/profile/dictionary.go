@@ -63,9 +63,9 @@ type attribute struct {
 	number int64
 }
 
-// place is where locations are looked for by what is cheap to hash.
+// place is where locations are looked for by what is cheap to hash: 16 bytes without padding.
 type place struct {
-	mapping int32
+	mapping uint64
 	address uint64
 }
 
@@ -148,7 +148,8 @@ func (d *dictionary) addStack(stack []Location) int32 {
 }
 
 func (d *dictionary) addLocation(input *Location) int32 {
-	at := place{mapping: d.addMapping(input.Mapping), address: input.Address}
+	mapping := d.addMapping(input.Mapping)
+	at := place{mapping: uint64(mapping), address: input.Address}
 	last, _ := d.placesSeen.get(at)
 	for i := last; i != 0; i = d.seen[i].next {
 		seen := &d.seen[i]
@@ -166,7 +167,7 @@ func (d *dictionary) addLocation(input *Location) int32 {
 	d.indices = d.indices[:0]
 	d.appendText(attrFrameType, input.FrameType)
 	index := d.locations.add(location{
-		mapping:    at.mapping,
+		mapping:    mapping,
 		address:    at.address,
 		lines:      d.lines.add(d.oneLines),
 		attributes: d.attributeSets.add(d.indices),
