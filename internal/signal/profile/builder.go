@@ -346,8 +346,6 @@ func (b *Builder[Key]) Build() pprofile.Profiles {
 	b.stacksSeen.recycle()
 	b.samplesSeen.recycle()
 	b.refusals = recycled(b.refusals)
-	if clear(b.locations[:cap(b.locations)]); cap(b.locations) > leastRoom {
-		b.locations = nil
-	}
+	b.locations = recycledScratch(b.locations)
 	return profiles
 }

@@ -4,11 +4,10 @@ import (
 	"flag"
 	"math"
 	"path/filepath"
-	"runtime"
+	"reflect"
 	"strconv"
 	"testing"
 	"time"
-	"weak"
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/golden"
 	"github.com/open-telemetry/opentelemetry-collector-contrib/pkg/pdatatest/pprofiletest"
@@ -401,6 +400,7 @@ func TestManyLocationsAtOnePlace(t *testing.T) {
 		}
 	}
 	assert.Equal(t, count, b.Len())
+	assert.Len(t, b.dictionary.seen, 1+mostSeen)
 	got := b.Build()
 	requireGood(t, got)
 	assert.Equal(t, 1+count, got.Dictionary().LocationTable().Len())
@@ -436,37 +436,82 @@ func TestFullMessage(t *testing.T) {
 	}
 }
 
-// TestNothingStaysAlive builds a message with many things, then a small one.
+// TestUnknownsAreLeftOut is about what a stack and a profile may lack.
+func TestUnknownsAreLeftOut(t *testing.T) {
+	b, stacks := exampleBuilder()
+	stacks.stacks["unknown"] = []Location{
+		{Mapping: exampleApp()},                         // no address
+		{Mapping: &Mapping{File: "[vdso]"}, Address: 5}, // no range
+		{Mapping: &Mapping{}, Address: 6},               // no mapping
+		{Address: 7},                                    // nothing but an address
+		{FrameType: "v8js"},                             // nothing but a type
+	}
+	p := profileFor(t, b, nil, Description{Type: AllocSpace, Start: exampleStart(), Duration: 1}) // everything is counted
+	require.NoError(t, b.Add(p, Sample[string]{Stack: "unknown", Value: 1}))
+	got := b.Build()
+	requireGood(t, got)
+	written := got.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0)
+	assert.Zero(t, written.Period())
+	assert.Zero(t, written.PeriodType().TypeStrindex())
+	locations := got.Dictionary().LocationTable()
+	require.Equal(t, 6, locations.Len())
+	assert.Equal(t, []int32{1, 2, 0, 0, 0}, []int32{
+		locations.At(1).MappingIndex(), locations.At(2).MappingIndex(), locations.At(3).MappingIndex(),
+		locations.At(4).MappingIndex(), locations.At(5).MappingIndex(),
+	})
+}
+
+// TestNothingStaysAlive builds a large message, then a small one.
 func TestNothingStaysAlive(t *testing.T) {
 	b, stacks := exampleBuilder()
 	mapping := exampleApp()
-	function := new(string)
-	*function = "f" + strconv.Itoa(int(mapping.Start))
-	stacks.stacks["big"] = nil
+	stacks.stacks["large"] = nil
 	for i := range 20 * leastRoom {
-		stacks.stacks["big"] = append(stacks.stacks["big"], Location{
-			Mapping: mapping, Address: mapping.Start + uint64(i), Lines: []Line{{Function: *function, Line: i}},
+		stacks.stacks["large"] = append(stacks.stacks["large"], Location{
+			Mapping: mapping, Address: mapping.Start + uint64(i), Lines: []Line{{Function: "f" + strconv.Itoa(i), Line: i}},
 		})
 	}
-	p := profileFor(t, b, nil, exampleCPU())
-	require.NoError(t, b.Add(p, Sample[string]{Stack: "big", Value: 1}))
+	p := profileFor(t, b, exampleIdentity("app"), exampleCPU())
+	sample := Sample[string]{
+		Stack: "large", Attributes: Attributes{ThreadName: "x", CPU: OnCPU(1)}, Link: exampleLink(), Value: 1,
+	}
+	require.NoError(t, b.Add(p, sample))
+	require.Error(t, b.Add(p, Sample[string]{Stack: "nowhere", Value: 1}))
 	b.Build()
+	requireEmpty(t, reflect.ValueOf(b).Elem(), "builder")
 	assert.Greater(t, cap(b.dictionary.locations.rows), 10*leastRoom, "the room is kept for a next message of this size")
-	assert.Zero(t, len(b.dictionary.locations.rows))
-
-	alive := weak.Make(mapping)
-	mapping = nil
-	delete(stacks.stacks, "big")
-	runtime.GC()
-	assert.Nil(t, alive.Value(), "a mapping of the message before")
 
 	p = profileFor(t, b, nil, exampleCPU())
 	require.NoError(t, b.Add(p, Sample[string]{Stack: "short", Value: 1}))
 	b.Build()
+	requireEmpty(t, reflect.ValueOf(b).Elem(), "builder")
 	assert.LessOrEqual(t, cap(b.dictionary.locations.rows), leastRoom)
 	assert.LessOrEqual(t, cap(b.dictionary.seenLines), leastRoom)
+	assert.LessOrEqual(t, cap(b.dictionary.stacks.elements), leastRoom)
 	assert.LessOrEqual(t, b.dictionary.locations.indices.room, leastRoom)
+	assert.LessOrEqual(t, b.dictionary.functions.indices.room, leastRoom)
 	assert.LessOrEqual(t, cap(b.locations), leastRoom)
+}
+
+// requireEmpty asserts that maps and slices have no entries, and refer to nothing in the room that they have kept.
+func requireEmpty(t *testing.T, value reflect.Value, path string) {
+	t.Helper()
+	switch value.Kind() {
+	case reflect.Struct:
+		for i := range value.NumField() {
+			requireEmpty(t, value.Field(i), path+"."+value.Type().Field(i).Name)
+		}
+	case reflect.Map:
+		require.Zero(t, value.Len(), path)
+	case reflect.Slice:
+		require.Zero(t, value.Len(), path)
+		for i, room := 0, value.Slice(0, value.Cap()); i < room.Len(); i++ {
+			if !room.Index(i).Comparable() || room.Index(i).Kind() == reflect.Struct || room.Index(i).Kind() == reflect.String {
+				require.True(t, room.Index(i).IsZero(), "%s: %d of %d", path, i, room.Len())
+			}
+		}
+	default:
+	}
 }
 
 // TestRepeatedSamplesAllocateNothing is about stacks that the message has.

@@ -29,8 +29,8 @@ type dictionary struct {
 	seenLines      []Line
 
 	// Scratch.
-	indices  []int32
-	oneLines []line
+	indices    []int32
+	linesOfOne []line // location
 }
 
 type function struct {
@@ -105,8 +105,8 @@ func (d *dictionary) recycle() {
 	d.placesSeen.recycle()
 	d.seen = recycled(d.seen)
 	d.seenLines = recycled(d.seenLines)
-	d.indices = recycled(d.indices)
-	d.oneLines = recycled(d.oneLines)
+	d.indices = recycledScratch(d.indices)
+	d.linesOfOne = recycledScratch(d.linesOfOne)
 }
 
 // validate says why a stack cannot be in a message.
@@ -158,10 +158,10 @@ func (d *dictionary) addLocation(input *Location) int32 {
 		}
 	}
 
-	d.oneLines = d.oneLines[:0]
+	d.linesOfOne = d.linesOfOne[:0]
 	for i := range input.Lines {
 		if input.Lines[i].known() {
-			d.oneLines = append(d.oneLines, d.newLine(&input.Lines[i]))
+			d.linesOfOne = append(d.linesOfOne, d.newLine(&input.Lines[i]))
 		}
 	}
 	d.indices = d.indices[:0]
@@ -169,7 +169,7 @@ func (d *dictionary) addLocation(input *Location) int32 {
 	index := d.locations.add(location{
 		mapping:    mapping,
 		address:    at.address,
-		lines:      d.lines.add(d.oneLines),
+		lines:      d.lines.add(d.linesOfOne),
 		attributes: d.attributeSets.add(d.indices),
 	})
 
