@@ -58,7 +58,7 @@ func BenchmarkBuild(b *testing.B) {
 				}
 				for i := range samples {
 					err := builder.Add(p, Sample[stackKey]{
-						Stack:      stackKey{process: 1, start: 2, user: uint64(i % distinct)},
+						Stack:      stackKey{process: 1, start: 2, user: uint64(i % distinct), kernel: 3},
 						Attributes: Attributes{ThreadID: uint32(1 + i/distinct%16), ThreadName: "worker"},
 						Value:      1,
 					})
