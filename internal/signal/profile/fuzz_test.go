@@ -77,6 +77,19 @@ func (c *choices) description() Description {
 	}
 }
 
+func (c *choices) sample(of Description) Sample[byte] {
+	sample := Sample[byte]{
+		Stack:      c.next() % 16,
+		Attributes: c.attributes(),
+		Value:      []int64{1, 1, 1, 2, 3, 1 << 62, 0, -1}[c.below(8)],
+		Time:       of.Start.Add(min(of.Duration-1, time.Duration(c.number()))),
+	}
+	if c.below(4) == 0 {
+		sample.Link = Link{TraceID: pcommon.TraceID{byte(c.below(3))}, SpanID: pcommon.SpanID{byte(c.below(3))}}
+	}
+	return sample
+}
+
 // anyStacks are stacks by number, in a slice that is used again for each.
 type anyStacks struct {
 	t      *testing.T
@@ -135,25 +148,27 @@ func FuzzBuild(f *testing.F) {
 					profiles, descriptions = append(profiles, p), append(descriptions, description)
 				}
 			}
+			type addition struct {
+				profile Profile
+				sample  Sample[byte]
+			}
+			var before []addition
 			var added uint64 // may wrap, on both sides
 			for range c.below(64) {
 				if len(profiles) == 0 {
 					break
 				}
-				which := c.below(len(profiles))
-				description := descriptions[which]
-				sample := Sample[byte]{
-					Stack:      c.next() % 16,
-					Attributes: c.attributes(),
-					Value:      int64(c.number()),
-					Time:       description.Start.Add(min(description.Duration-1, time.Duration(c.number()))),
+				var next addition
+				if choice := c.below(2 * (1 + len(before))); choice < len(before) {
+					next = before[choice] // to be merged
+				} else {
+					which := c.below(len(profiles))
+					next = addition{profiles[which], c.sample(descriptions[which])}
 				}
-				if c.below(2) == 1 {
-					sample.Link = Link{TraceID: pcommon.TraceID{byte(c.below(3))}, SpanID: pcommon.SpanID{byte(c.below(3))}}
-				}
+				before = append(before, next)
 				samples := b.Len()
-				if b.Add(profiles[which], sample) == nil {
-					added += uint64(sample.Value)
+				if b.Add(next.profile, next.sample) == nil {
+					added += uint64(next.sample.Value)
 				} else {
 					require.Equal(t, samples, b.Len())
 				}
