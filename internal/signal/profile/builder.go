@@ -60,6 +60,7 @@ type Builder[Key comparable] struct {
 	stacksSeen    memory[Key, int32] // negative: refused, see refusals
 	samplesSeen   memory[sampleKey, int32]
 
+	texts     texts
 	refusals  []error    // of stacks: number i is that of -1-i
 	locations []Location // scratch
 }
@@ -337,6 +338,7 @@ func (b *Builder[Key]) Build() pprofile.Profiles {
 	}
 	b.message++
 	b.dictionary.recycle()
+	b.texts = texts{}
 	b.resources = recycled(b.resources)
 	b.profiles = recycled(b.profiles)
 	b.samples = recycled(b.samples)

@@ -461,6 +461,37 @@ func TestUnknownsAreLeftOut(t *testing.T) {
 	})
 }
 
+func TestSize(t *testing.T) {
+	for _, test := range []struct{ stacks, frames, functions, threads int }{
+		{1, 1, 10, 1}, {100, 50, 5000, 3}, {1000, 50, 5000, 1}, {5000, 20, 20_000, 1}, {300, 10, 50, 20},
+	} {
+		for shape := range TimedValues + 1 {
+			builder := New(newBenchmarkStacks(test.stacks, test.frames, test.functions), exampleScope)
+			p, err := builder.Profile(builder.Resource(exampleIdentity("app")), Description{
+				Type: CPU, Shape: shape, Period: 1, Start: exampleStart(), Duration: time.Second,
+			})
+			require.NoError(t, err)
+			for i := range test.stacks * test.threads {
+				require.NoError(t, builder.Add(p, Sample[stackKey]{
+					Stack:      stackKey{user: uint64(i % test.stacks)},
+					Attributes: Attributes{ThreadID: uint32(1 + i/test.stacks), ThreadName: "worker"},
+					Link:       Link{TraceID: pcommon.TraceID{byte(1 + i%5)}, SpanID: pcommon.SpanID{1}},
+					Value:      1,
+					Time:       exampleStart(),
+				}))
+			}
+			estimate := builder.Size()
+			var marshaler pprofile.ProtoMarshaler
+			bytes, err := marshaler.MarshalProfiles(builder.Build())
+			require.NoError(t, err)
+			t.Logf("%+v, shape %d: %d bytes, estimate %d", test, shape, len(bytes), estimate)
+			assert.GreaterOrEqual(t, float64(estimate), 0.95*float64(len(bytes)))
+			assert.LessOrEqual(t, float64(estimate), 1.5*float64(len(bytes))+1000)
+			assert.Zero(t, builder.Size())
+		}
+	}
+}
+
 // TestNothingStaysAlive builds a large message, then a small one.
 func TestNothingStaysAlive(t *testing.T) {
 	b, stacks := exampleBuilder()
