@@ -75,7 +75,9 @@ func exampleLocations() []Location {
 			{Function: "inlined(int)", SystemName: "_Z7inlinedi", File: "inlined.cc", StartLine: 3, Line: 4, Column: 5},
 			{Function: "caller()", SystemName: "_Z6callerv", File: "app.cc", StartLine: 10, Line: 11},
 		}},
-		{Mapping: app, Address: 0x2345, FrameType: "native", Lines: []Line{{Function: "main", File: "app.cc", StartLine: 20, Line: 30}}},
+		{Mapping: app, Address: 0x2345, FrameType: "native", Lines: []Line{
+			{Function: "main", File: "app.cc", StartLine: 20, Line: 30},
+		}},
 		{Mapping: app, Address: 0x3456, FrameType: "native"},
 	}
 }
@@ -229,10 +231,12 @@ func TestAddRefuses(t *testing.T) {
 		sample      Sample[string]
 		want        error
 	}{
-		"no locations":            {exampleCPU(), nil, Sample[string]{Value: 1}, ErrNoStack},
-		"empty location":          {exampleCPU(), []Location{{Address: 1}, {}}, Sample[string]{Value: 1}, ErrEmptyLocation},
-		"line without a function": {exampleCPU(), []Location{{Lines: []Line{{Line: 3}}}}, Sample[string]{Value: 1}, ErrEmptyLocation},
-		"empty mapping":           {exampleCPU(), []Location{{Mapping: &Mapping{}}}, Sample[string]{Value: 1}, ErrEmptyLocation},
+		"no locations":   {exampleCPU(), nil, Sample[string]{Value: 1}, ErrNoStack},
+		"empty location": {exampleCPU(), []Location{{Address: 1}, {}}, Sample[string]{Value: 1}, ErrEmptyLocation},
+		"line without a function": {
+			exampleCPU(), []Location{{Lines: []Line{{Line: 3}}}}, Sample[string]{Value: 1}, ErrEmptyLocation,
+		},
+		"empty mapping": {exampleCPU(), []Location{{Mapping: &Mapping{}}}, Sample[string]{Value: 1}, ErrEmptyLocation},
 		"before the mapping": {exampleCPU(), []Location{
 			{Mapping: exampleApp(), Address: 0x2000, Lines: []Line{{Function: "left behind?"}}},
 			{Mapping: exampleApp(), Address: 0xfff},
@@ -243,12 +247,14 @@ func TestAddRefuses(t *testing.T) {
 		"mapping without a length": {
 			exampleCPU(), []Location{{Mapping: &Mapping{Start: 1, Limit: 1}}}, Sample[string]{Value: 1}, ErrOutsideMapping,
 		},
-		"value 0":                {exampleCPU(), exampleLocations(), Sample[string]{}, ErrValue},
-		"negative value":         {exampleCPU(), exampleLocations(), Sample[string]{Value: -1}, ErrValue},
-		"two at one time":        {times, exampleLocations(), Sample[string]{Value: 2, Time: exampleStart()}, ErrValue},
-		"before the time":        {times, exampleLocations(), Sample[string]{Value: 1, Time: exampleStart().Add(-1)}, ErrTime},
-		"at the end of the time": {timed, exampleLocations(), Sample[string]{Value: 1, Time: exampleStart().Add(time.Second)}, ErrTime},
-		"no time":                {timed, exampleLocations(), Sample[string]{Value: 1}, ErrTime},
+		"value 0":         {exampleCPU(), exampleLocations(), Sample[string]{}, ErrValue},
+		"negative value":  {exampleCPU(), exampleLocations(), Sample[string]{Value: -1}, ErrValue},
+		"two at one time": {times, exampleLocations(), Sample[string]{Value: 2, Time: exampleStart()}, ErrValue},
+		"before the time": {times, exampleLocations(), Sample[string]{Value: 1, Time: exampleStart().Add(-1)}, ErrTime},
+		"at the end of the time": {
+			timed, exampleLocations(), Sample[string]{Value: 1, Time: exampleStart().Add(time.Second)}, ErrTime,
+		},
+		"no time": {timed, exampleLocations(), Sample[string]{Value: 1}, ErrTime},
 		"no trace id": {
 			exampleCPU(), exampleLocations(), Sample[string]{Value: 1, Link: Link{SpanID: pcommon.SpanID{1}}}, ErrLink,
 		},
@@ -356,14 +362,18 @@ func TestEntriesAreShared(t *testing.T) {
 	stacks.stacks = map[string][]Location{
 		"one": {{Mapping: app, Address: 0x1234, FrameType: "native", Lines: []Line{{Function: "f\xff", File: "a.c", Line: 3}}}},
 		// Another process's copy of the mapping, and a name that protobuf cannot tell from the first.
-		"two": {{Mapping: exampleApp(), Address: 0x1234, FrameType: "native", Lines: []Line{{Function: "f\xfe", File: "a.c", Line: 3}}}},
+		"two": {{Mapping: exampleApp(), Address: 0x1234, FrameType: "native", Lines: []Line{
+			{Function: "f\xfe", File: "a.c", Line: 3},
+		}}},
 		// The same function at another line.
 		"three": {{Mapping: app, Address: 0x1235, FrameType: "native", Lines: []Line{{Function: "f\xff", File: "a.c", Line: 4}}}},
 		// The same place, compiled anew.
 		"four": {{Mapping: app, Address: 0x1234, FrameType: "native", Lines: []Line{{Function: "g", File: "a.c", Line: 3}}}},
 		// Nothing is known of a line's function, so nothing is said about it.
-		"five": {{Mapping: app, Address: 0x1234, FrameType: "native", Lines: []Line{{Line: 3}, {Function: "g", File: "a.c", Line: 3}}}},
-		"six":  {{Mapping: app, Address: 0x1234, FrameType: "go", Lines: []Line{{Function: "g", File: "a.c", Line: 3}}}},
+		"five": {{Mapping: app, Address: 0x1234, FrameType: "native", Lines: []Line{
+			{Line: 3}, {Function: "g", File: "a.c", Line: 3},
+		}}},
+		"six": {{Mapping: app, Address: 0x1234, FrameType: "go", Lines: []Line{{Function: "g", File: "a.c", Line: 3}}}},
 		"seven": {{Mapping: app, Address: 0x1234, FrameType: "go", Lines: []Line{
 			{Function: "g", File: "a.c", Line: -3, Column: -1, StartLine: -7},
 		}}},

@@ -115,8 +115,8 @@ func (s *anyStacks) AppendLocations(locations []Location, key byte) []Location {
 // FuzzBuild adds any samples, and asserts that the messages follow all rules and that no value is lost or made up.
 func FuzzBuild(f *testing.F) {
 	f.Add([]byte{})
-	f.Add([]byte("\x02\x00\x3f\x00\x02\x03\x00\x00\x02\x05\x01\x02\x01\x00\x01\x02\x03\x00\x01\x02\x01\x00\x00\x01\x02\x03\x01\x00\x05"))
-	f.Add([]byte("any bytes make some stacks, and samples of them: 0123456789 abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ"))
+	f.Add([]byte("\x02\x00\x3f\x00\x02\x03\x00\x00\x02\x05\x01\x02\x01\x00\x01\x02\x03\x00\x01\x02\x01\x00\x00\x01"))
+	f.Add([]byte("any bytes make some stacks, and samples of them: 0123456789 abcdefghijklmnopqrstuvwxyz"))
 	f.Fuzz(func(t *testing.T, bytes []byte) {
 		if len(bytes) > 4096 {
 			t.Skip("more of the same")
