@@ -18,9 +18,11 @@ var (
 	ErrNoStack = errors.New("the stack has no locations")
 	// ErrEmptyLocation says that a location of the stack tells nothing: no mapping, no address, no line, no frame type.
 	ErrEmptyLocation = errors.New("a location is empty")
-	// ErrOutsideMapping says that an address is not within the range of its mapping, or that the range ends before it starts.
+	// ErrOutsideMapping says that an address is not within the range of its mapping, or that the range ends before it
+	// starts.
 	ErrOutsideMapping = errors.New("an address is not in its mapping")
-	// ErrValue says that the value is not more than 0, not 1 where the profile has only times, or makes a sum that no int64 holds.
+	// ErrValue says that the value is not more than 0, not 1 where the profile has only times, or makes a sum that no int64
+	// holds.
 	ErrValue = errors.New("the value cannot be counted")
 	// ErrTime says that the sample is not within the profile's time.
 	ErrTime = errors.New("the sample is not within the time of its profile")
@@ -60,6 +62,7 @@ type Builder[Key comparable] struct {
 	stacksSeen    memory[Key, int32] // negative: refused, see refusals
 	samplesSeen   memory[sampleKey, int32]
 
+	texts     texts
 	refusals  []error    // of stacks: number i is that of -1-i
 	locations []Location // scratch
 }
@@ -326,8 +329,8 @@ func (b *Builder[Key]) count(row int32, value int64, at time.Time) error {
 // Len is how many samples the message has, after merging.
 func (b *Builder[Key]) Len() int { return len(b.samples) }
 
-// Build gives the message, which is the caller's then, and begins the next one: all Resources and Profiles are stale. Without
-// samples the message is empty.
+// Build gives the message, which is the caller's then, and begins the next one: all Resources and Profiles are stale.
+// Without samples the message is empty.
 //
 // The builder keeps the room that the message needed, for the next one, but nothing that was in it.
 func (b *Builder[Key]) Build() pprofile.Profiles {
@@ -337,6 +340,7 @@ func (b *Builder[Key]) Build() pprofile.Profiles {
 	}
 	b.message++
 	b.dictionary.recycle()
+	b.texts = texts{}
 	b.resources = recycled(b.resources)
 	b.profiles = recycled(b.profiles)
 	b.samples = recycled(b.samples)
@@ -346,8 +350,6 @@ func (b *Builder[Key]) Build() pprofile.Profiles {
 	b.stacksSeen.recycle()
 	b.samplesSeen.recycle()
 	b.refusals = recycled(b.refusals)
-	if clear(b.locations[:cap(b.locations)]); cap(b.locations) > leastRoom {
-		b.locations = nil
-	}
+	b.locations = recycledScratch(b.locations)
 	return profiles
 }

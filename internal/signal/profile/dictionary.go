@@ -29,8 +29,8 @@ type dictionary struct {
 	seenLines      []Line
 
 	// Scratch.
-	indices  []int32
-	oneLines []line
+	indices    []int32
+	linesOfOne []line // location
 }
 
 type function struct {
@@ -63,9 +63,9 @@ type attribute struct {
 	number int64
 }
 
-// place is where locations are looked for by what is cheap to hash.
+// place is where locations are looked for by what is cheap to hash: 16 bytes without padding.
 type place struct {
-	mapping int32
+	mapping uint64
 	address uint64
 }
 
@@ -105,8 +105,8 @@ func (d *dictionary) recycle() {
 	d.placesSeen.recycle()
 	d.seen = recycled(d.seen)
 	d.seenLines = recycled(d.seenLines)
-	d.indices = recycled(d.indices)
-	d.oneLines = recycled(d.oneLines)
+	d.indices = recycledScratch(d.indices)
+	d.linesOfOne = recycledScratch(d.linesOfOne)
 }
 
 // validate says why a stack cannot be in a message.
@@ -148,7 +148,8 @@ func (d *dictionary) addStack(stack []Location) int32 {
 }
 
 func (d *dictionary) addLocation(input *Location) int32 {
-	at := place{mapping: d.addMapping(input.Mapping), address: input.Address}
+	mapping := d.addMapping(input.Mapping)
+	at := place{mapping: uint64(mapping), address: input.Address}
 	last, _ := d.placesSeen.get(at)
 	for i := last; i != 0; i = d.seen[i].next {
 		seen := &d.seen[i]
@@ -157,18 +158,18 @@ func (d *dictionary) addLocation(input *Location) int32 {
 		}
 	}
 
-	d.oneLines = d.oneLines[:0]
+	d.linesOfOne = d.linesOfOne[:0]
 	for i := range input.Lines {
 		if input.Lines[i].known() {
-			d.oneLines = append(d.oneLines, d.newLine(&input.Lines[i]))
+			d.linesOfOne = append(d.linesOfOne, d.newLine(&input.Lines[i]))
 		}
 	}
 	d.indices = d.indices[:0]
 	d.appendText(attrFrameType, input.FrameType)
 	index := d.locations.add(location{
-		mapping:    at.mapping,
+		mapping:    mapping,
 		address:    at.address,
-		lines:      d.lines.add(d.oneLines),
+		lines:      d.lines.add(d.linesOfOne),
 		attributes: d.attributeSets.add(d.indices),
 	})
 

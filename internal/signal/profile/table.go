@@ -20,6 +20,15 @@ func recycled[Element any](old []Element) []Element {
 	return old[:0]
 }
 
+// recycledScratch is the same for what was filled again and again, so that its length does not tell what it was used for.
+func recycledScratch[Element any](old []Element) []Element {
+	if cap(old) > leastRoom {
+		return nil
+	}
+	clear(old[:cap(old)])
+	return old[:0]
+}
+
 // memory is a map that is emptied after every message.
 type memory[Key comparable, Value any] struct {
 	entries map[Key]Value

@@ -489,5 +489,6 @@ func TestViolationSaysWhere(t *testing.T) {
 	profileOf(profiles).SetPeriod(0)
 	violations := Check(profiles)
 	require.Len(t, violations, 1)
-	assert.Equal(t, "resource_profiles[0].scope_profiles[0].profiles[0]: period: samples of a CPU need one", violations[0].String())
+	const path = "resource_profiles[0].scope_profiles[0].profiles[0]"
+	assert.Equal(t, path+": period: samples of a CPU need one", violations[0].String())
 }
