@@ -39,6 +39,9 @@ type sample struct {
 	atNs   uint64 // bpf_ktime_get_ns; 0: it was counted with others
 }
 
+// maxMessageBytes is how large a message gets: receivers of OTLP take 4 MiB by default.
+const maxMessageBytes = 3 << 20
+
 // maxLocations bounds the addresses whose names are remembered.
 const maxLocations = 1 << 16
 
@@ -103,9 +106,7 @@ func (r *resolver) start(handoff *signal.Handoff[pprofile.Profiles]) {
 			if r.config.Timeline != nil {
 				time.Sleep(time.Until(next.ended.Add(timelineDelay)))
 			}
-			if profiles := r.resolve(next); profiles.SampleCount() > 0 {
-				r.handoff.Offer(profiles)
-			}
+			r.resolve(next, r.handoff.Offer)
 			r.busy.Store(false)
 		}
 	})
@@ -124,9 +125,7 @@ func (r *resolver) take(next *batch) {
 func (r *resolver) finish(ctx context.Context, last *batch) {
 	close(r.work)
 	r.done.Wait()
-	if profiles := r.resolve(last); profiles.SampleCount() > 0 {
-		r.handoff.Insist(ctx, profiles)
-	}
+	r.resolve(last, func(profiles pprofile.Profiles) { r.handoff.Insist(ctx, profiles) })
 	for _, images := range r.retired {
 		closeAll(images)
 	}
@@ -138,15 +137,20 @@ func closeAll(images []*symbol.Image) {
 	}
 }
 
-// resolve makes a message of a batch.
-func (r *resolver) resolve(next *batch) pprofile.Profiles {
+// resolve makes messages of a batch: one, unless it is too large for those who receive it.
+func (r *resolver) resolve(next *batch, handOver func(pprofile.Profiles)) {
 	for i := range next.samples {
 		if err := r.add(next, &next.samples[i]); err != nil {
 			r.refused.Add(1)
 			r.logger.Debug("A sample cannot be told", zap.Error(err))
 		}
+		if r.builder.Size() > maxMessageBytes {
+			handOver(r.builder.Build())
+		}
 	}
-	profiles := r.builder.Build()
+	if r.builder.Len() > 0 {
+		handOver(r.builder.Build())
+	}
 	closeAll(r.retired[0])
 	copy(r.retired[:], r.retired[1:])
 	r.retired[keptBatches-1] = next.retired
@@ -155,7 +159,6 @@ func (r *resolver) resolve(next *batch) pprofile.Profiles {
 		clear(r.mappings)
 	}
 	r.kernelBytes.Store(r.kernel.RetainedBytes())
-	return profiles
 }
 
 func (r *resolver) add(next *batch, s *sample) error {
