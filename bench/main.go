@@ -44,6 +44,7 @@ func scenarios() []scenario {
 		{"grpc", "unary calls of grpc-go to grpc-go: throughput, completeness, processor time", runGRPC},
 		{"mixed", "requests of all sorts between Go, nginx, Python, node and curl, some pipelined: each span is what the programs say", runMixed},
 		{"echo", "sockets that are not HTTP, with the HTTP probe alone: throughput", runEcho},
+		{"profiles", "programs in C, Go, Python and JavaScript under the CPU probe: slow-down, processor time, complete stacks", runProfiles},
 		{"idle", "many open idle connections: memory, and what a snapshot takes", runIdle},
 		{"ring", "events that the ring's reader keeps up with", runRing},
 	}
@@ -66,6 +67,7 @@ func roles() map[string]func() operations {
 		mixedClientName: mixedClientRole,
 		echoServerName:  echoServerRole,
 		echoClientName:  echoClientRole,
+		burnerName:      burnerRole,
 		idleServerName:  idleServerRole,
 		idleClientName:  idleClientRole,
 	}
@@ -86,6 +88,7 @@ const (
 	mixedClientName = "mixed client"
 	echoServerName  = "echo server"
 	echoClientName  = "echo client"
+	burnerName      = "burner"
 	idleServerName  = "idle server"
 	idleClientName  = "idle client"
 )

@@ -21,11 +21,13 @@ import (
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/xconsumer"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/collector/receiver/xreceiver"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/zap"
@@ -37,14 +39,15 @@ import (
 
 // receiverOrder is how the receiver is to run.
 type receiverOrder struct {
-	Config  map[string]any // as in the YAML, on top of the defaults
-	Probe   string         // whose events and programs are accounted for; empty: the TCP probe
-	Traces  bool           // whether there is a traces pipeline
-	Logs    bool           // whether there is a logs pipeline
-	Inspect bool           // look into every flow record and span, which costs; else they are only counted
-	Keep    bool           // keep spans, for a comparison one by one
-	Profile string         // file for a processor profile
-	Binary  string         // another build of this program whose receiver is to run; empty: this one
+	Config   map[string]any // as in the YAML, on top of the defaults
+	Probe    string         // whose events and programs are accounted for; empty: the TCP probe
+	Traces   bool           // whether there is a traces pipeline
+	Logs     bool           // whether there is a logs pipeline
+	Profiles bool           // whether there is a profiles pipeline
+	Inspect  bool           // look into every flow record and span, which costs; else they are only counted
+	Keep     bool           // keep spans, for a comparison one by one
+	Profile  string         // file for a processor profile
+	Binary   string         // another build of this program whose receiver is to run; empty: this one
 }
 
 // startReceiverChild starts a receiver in a process of its own.
@@ -103,6 +106,9 @@ type receiverTotals struct {
 	Spans     exchangeCounts // only with Inspect
 	Kept      []keptSpan     // only with Keep
 
+	Samples      map[string]*sampleCounts // by service
+	ProfileBytes int
+
 	RecordCount int
 	Arrivals    []arrival      // of records, only with Inspect
 	Counts      []countArrival // of metrics
@@ -156,7 +162,7 @@ func startReceiver(order receiverOrder) (*observedReceiver, error) {
 		order:  order,
 		reader: sdkmetric.NewManualReader(),
 		log:    &snapshotLog{},
-		totals: receiverTotals{Metrics: sides{}, Records: sides{}, Exchanges: exchangeCounts{}, Spans: exchangeCounts{}},
+		totals: receiverTotals{Metrics: sides{}, Records: sides{}, Exchanges: exchangeCounts{}, Spans: exchangeCounts{}, Samples: map[string]*sampleCounts{}},
 	}
 	factory := ebpfreceiver.NewFactory()
 	config := factory.CreateDefaultConfig()
@@ -200,6 +206,17 @@ func startReceiver(order receiverOrder) (*observedReceiver, error) {
 			return nil, fmt.Errorf("create the receiver: %w", err)
 		}
 		o.pipelines = append(o.pipelines, logs)
+	}
+	if order.Profiles {
+		takeProfiles, err := xconsumer.NewProfiles(o.takeProfiles)
+		if err != nil {
+			return nil, err
+		}
+		profiles, err := factory.(xreceiver.Factory).CreateProfiles(context.Background(), settings, config, takeProfiles)
+		if err != nil {
+			return nil, fmt.Errorf("create the receiver: %w", err)
+		}
+		o.pipelines = append(o.pipelines, profiles)
 	}
 	host := &statusHost{}
 	for _, pipeline := range o.pipelines {
