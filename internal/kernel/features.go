@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -167,6 +168,31 @@ func HaveRawTracepoint(tracepoint string) error {
 		License:      probeLicense,
 	}, func(program *ebpf.Program) (io.Closer, error) {
 		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: tracepoint, Program: program})
+	}))
+}
+
+// HaveClockSamples asks whether a BPF program can be run by a timer on each CPU: on the perf event cpu-clock.
+//
+// Linux 4.9 (0515e5999a46 "bpf: introduce BPF_PROG_TYPE_PERF_EVENT program type"), attached by a link since 5.15
+// (b89fbfbb854c "bpf: Implement minimal BPF perf link"), with CONFIG_PERF_EVENTS.
+func HaveClockSamples() error {
+	f := feature{name: "perf event cpu-clock with BPF", floor: "5.15", config: "CONFIG_PERF_EVENTS",
+		need: []Capability{CapBPF, CapPerfmon}}
+	return f.answer(tryProgram(&ebpf.ProgramSpec{
+		Name:         "probe_clock",
+		Type:         ebpf.PerfEvent,
+		Instructions: returnZero(),
+		License:      probeLicense,
+	}, func(program *ebpf.Program) (io.Closer, error) {
+		descriptor, err := unix.PerfEventOpen(&unix.PerfEventAttr{
+			Type: unix.PERF_TYPE_SOFTWARE, Config: unix.PERF_COUNT_SW_CPU_CLOCK,
+			Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{})), Sample: 1, Bits: unix.PerfBitFreq | unix.PerfBitDisabled,
+		}, -1, 0, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		if err != nil {
+			return nil, fmt.Errorf("open the perf event: %w", err)
+		}
+		defer unix.Close(descriptor) // the link keeps it
+		return link.AttachRawLink(link.RawLinkOptions{Target: descriptor, Program: program, Attach: ebpf.AttachPerfEvent})
 	}))
 }
 

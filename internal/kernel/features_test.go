@@ -26,6 +26,7 @@ func TestFeatures(t *testing.T) {
 		"iter/task_file":              of(kernel.HaveIterator, "task_file"),
 		"atomic compare-and-exchange": kernel.HaveAtomics64,
 		"bpf_loop":                    kernel.HaveLoopHelper,
+		"clock samples":               kernel.HaveClockSamples,
 		"uprobes":                     kernel.HaveUprobes,
 		"run-time statistics":         kernel.HaveRunTimeStats,
 		"fentry/tcp_connect":          of(kernel.HaveFentry, "tcp_connect"),

@@ -11,6 +11,8 @@ import (
 // The tracepoints that the probes hang on, each with a floor of its own.
 const (
 	socketStateTracepoint = "inet_sock_set_state"
+	switchTracepoint      = "sched_switch"
+	resumedTracepoint     = "sched_exit_tp"
 	probedFunction        = "tcp_connect" // for the hooks that are only noted
 )
 
@@ -54,6 +56,8 @@ type Findings struct {
 	Architecture string // as Go calls it
 	Uprobes      error
 
+	ClockSamples, Switches, Resumptions error
+
 	ProcessTyped, ProcessRaw map[string]error // by tracepoint
 
 	RunTimeStats error
@@ -82,6 +86,9 @@ func Examine(btfPath string) Findings {
 		HTTPMessages:  askEach(httpTracepoints(), kernel.HaveTracingTracepoint),
 		Architecture:  runtime.GOARCH,
 		Uprobes:       kernel.HaveUprobes(),
+		ClockSamples:  kernel.HaveClockSamples(),
+		Switches:      kernel.HaveTracingTracepoint(switchTracepoint),
+		Resumptions:   kernel.HaveTracingTracepoint(resumedTracepoint),
 		ProcessTyped:  askEach(processTracepoints(), kernel.HaveTracingTracepoint),
 		ProcessRaw:    askEach(processTracepoints(), kernel.HaveRawTracepoint),
 		RunTimeStats:  kernel.HaveRunTimeStats(),

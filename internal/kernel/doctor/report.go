@@ -27,6 +27,8 @@ func NewReport(f Findings) Report {
 		each("TCP resets, retransmits, readers", f.TCPEvents),
 		all("HTTP messages", f.HTTPMessages, "no HTTP spans and metrics"),
 		secureMessages(f),
+		profiles(f),
+		waits(f),
 		processes(f),
 		single("run time of BPF programs", "accounted on request", f.RunTimeStats,
 			"known only while the sysctl kernel.bpf_stats_enabled is 1"),
@@ -195,6 +197,37 @@ func secureMessages(f Findings) Row {
 			row.WhyNot = "lacks " + names(missing) + ": of other users' processes, only those that use the host's own OpenSSL"
 		}
 	}
+	return row
+}
+
+func profiles(f Findings) Row {
+	const capability = "profiles of what runs"
+	const without = "no profiles"
+	if f.LoopHelper != nil {
+		return single(capability, "", f.LoopHelper, without)
+	}
+	row := single(capability, "perf_event/cpu-clock", f.ClockSamples, without)
+	if row.State == Good && f.CapabilitiesErr == nil {
+		if missing := f.Capabilities.Missing([]kernel.Capability{kernel.CapSysPtrace, kernel.CapDACReadSearch}); len(missing) > 0 {
+			row.State = Reduced
+			row.WhyNot = "lacks " + names(missing) + ": of other users' processes, stacks by frame pointers and without names"
+		}
+	}
+	return row
+}
+
+func waits(f Findings) Row {
+	const capability = "profiles of what waits"
+	const without = "no off-CPU profiles"
+	row := single(capability, "tp_btf/"+switchTracepoint, f.Switches, without)
+	if row.State != Good {
+		return row
+	}
+	if f.Resumptions != nil {
+		row.State, row.WhyNot = Reduced, "stacks are walked before it is known how long a wait will be: "+reason(f.Resumptions)
+		return row
+	}
+	row.Rung = "tp_btf/{" + switchTracepoint + "," + resumedTracepoint + "}"
 	return row
 }
 

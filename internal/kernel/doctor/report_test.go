@@ -66,6 +66,8 @@ func TestReport(t *testing.T) {
 				{"TCP resets, retransmits, readers", Good, "tp_btf/{tcp_rcv_space_adjust,tcp_receive_reset,", ""},
 				{"HTTP messages", Good, "tp_btf/{sock_recv_length,tcp_destroy_sock,tcp_sendmsg_locked}", ""},
 				{"HTTP messages in TLS", Good, "uprobe_multi", ""},
+				{"profiles of what runs", Good, "perf_event/cpu-clock", ""},
+				{"profiles of what waits", Good, "tp_btf/{sched_switch,sched_exit_tp}", ""},
 				{"processes start and end", Good, "tp_btf/{sched_process_exec,sched_process_exit,sched_process_fork}", ""},
 				{"containers by cgroup", Good, "cgroup2 on /sys/fs/cgroup", ""},
 				{"kernel lockdown", Note, "none", ""},
@@ -81,6 +83,16 @@ func TestReport(t *testing.T) {
 				{"HTTP messages", Missing, "", "no HTTP spans and metrics: no typed tracepoint tp_btf/tcp_sendmsg_locked"},
 				{"HTTP messages in TLS", Missing, "", "it needs what HTTP messages need"},
 			},
+		},
+		"before Linux 6.15": {
+			change: func(f *Findings) { f.Resumptions = no("typed tracepoint tp_btf/sched_exit_tp", "6.15", "") },
+			works:  true, concludes: "work on",
+			rows: []row{{"profiles of what waits", Reduced, "tp_btf/sched_switch", "before it is known how long a wait will be: no typed"}},
+		},
+		"before Linux 5.17": {
+			change: func(f *Findings) { f.LoopHelper = no("helper bpf_loop", "5.17", "") },
+			works:  true, concludes: "work on",
+			rows: []row{{"profiles of what runs", Missing, "", "no profiles: no helper bpf_loop"}},
 		},
 		"without uprobes": {
 			change: func(f *Findings) { f.Uprobes = no("uprobe_multi links", "6.6", "CONFIG_UPROBE_EVENTS") },
@@ -100,6 +112,7 @@ func TestReport(t *testing.T) {
 			rows: []row{
 				{"HTTP messages", Good, "tp_btf/", ""},
 				{"HTTP messages in TLS", Reduced, "uprobe_multi", "lacks CAP_SYS_PTRACE: of other users' processes"},
+				{"profiles of what runs", Reduced, "perf_event/cpu-clock", "lacks CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH"},
 			},
 		},
 		"no BTF": {
