@@ -71,7 +71,7 @@ func startCollector(t *testing.T, how setup) *collector {
 	}
 	config := filepath.Join(directory, "config.yaml")
 	require.NoError(t, os.WriteFile(config, []byte(c.config(how.receivers)), 0o644))
-	c.process = start(t, "collector", slices.Concat(how.wrapper, []string{built.collector, "--config", config}))
+	c.process = start(t, "collector", slices.Concat(how.wrapper, []string{built.collector, "--feature-gates=service.profilesSupport", "--config", config}))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the Collector's files are in %s; what it lost, and programs that the kernel did not run:\n%s%s",
@@ -100,6 +100,9 @@ func (c *collector) config(receivers map[string]string) string {
 		signals := []string{"metrics", "logs"}
 		if strings.Contains(settings, "http:") {
 			signals = append(signals, "traces")
+		}
+		if strings.Contains(settings, "profiles:") {
+			signals = append(signals, "profiles")
 		}
 		for _, signal := range signals {
 			exporter := "file/" + signal + "_" + fileName(id)

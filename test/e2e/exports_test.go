@@ -21,12 +21,13 @@ import (
 
 // exports reads the files that a Collector writes, each further than before.
 type exports struct {
-	directory string
-	mutex     sync.Mutex
-	offsets   map[string]int64
-	allFlows  map[string][]flow
-	allPoints map[string][]point
-	allSpans  []span
+	directory  string
+	mutex      sync.Mutex
+	offsets    map[string]int64
+	allFlows   map[string][]flow
+	allPoints  map[string][]point
+	allSpans   []span
+	allSamples []stackSample
 }
 
 func newExports(directory string) *exports {
