@@ -46,6 +46,7 @@ type runtimeProcess struct {
 	by atomic.Uint32 // scheduling
 	// Of the goroutine that asks: what the process was seen to do, and whether its clients were told of that.
 	serves, asks, noticed bool
+	routed                bool // its mux was told of
 }
 
 // schedulingOf says what a program schedules with, and where it has its goroutines.
@@ -66,6 +67,7 @@ func schedulingOf(program *tls.Program) (scheduling, goLayout) {
 type runtimes struct {
 	ask       func(inspection) bool
 	logger    *zap.Logger
+	routes    bool // programs that serve are to tell of their routes
 	processes *goProcesses
 	known     *lru.Cache[workload.Key, *runtimeProcess]
 }
@@ -99,6 +101,9 @@ func (r *runtimes) schedules(process workload.Key, role Role) scheduling {
 		p.serves = p.serves || role == RoleServer
 		p.asks = p.asks || role == RoleClient
 		p.noticed = p.serves && p.asks && r.ask(inspection{process, toObserveClients})
+	}
+	if r.routes && by == schedulingGoroutines && !p.routed && role == RoleServer {
+		p.routed = r.ask(inspection{process, toObserveMux})
 	}
 	return by
 }
