@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,7 +35,11 @@ func buildRoutes(t *testing.T, version, linker string) string {
 	require.NoError(t, os.WriteFile(filepath.Join(directory, "go.mod"), []byte("module routes\n\ngo "+language+"\n"), 0o600))
 	path := filepath.Join(directory, "routes")
 	command := exec.Command("go", "build", "-ldflags="+linker, "-o", path, ".")
-	command.Dir, command.Env = directory, append(os.Environ(), "GOTOOLCHAIN="+version, "GOFLAGS=-mod=mod")
+	// go test has set GOROOT, and put its own tools first.
+	command.Env = slices.DeleteFunc(append(os.Environ(), "GOTOOLCHAIN="+version), func(variable string) bool {
+		return strings.HasPrefix(variable, "GOROOT=") || strings.HasPrefix(variable, "GOTOOLCHAIN_INTERNAL")
+	})
+	command.Dir = directory
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, string(output))
 	return path
@@ -165,6 +170,9 @@ func testRoutesOfGoMux(t *testing.T, test *routesTest, path string) {
 	}
 	server := start(t, nil, command...)
 	port := server.record(t).Port
+	if test.tls {
+		o.attached(server)
+	}
 	transport, scheme := test.transport(t)
 	base := scheme + "://127.0.0.1:" + strconv.Itoa(port)
 
