@@ -20,6 +20,7 @@
 #include <bpf/bpf_tracing.h>
 #include "http/frames.h"
 #include "http/go_client.h"
+#include "http/go_routes.h"
 #include "http/go_streams.h"
 #include "http/go_tables.h"
 #include "http/http1.h"
@@ -442,6 +443,13 @@ SEC("uprobe/go_streams")
 int http_go_streams(struct pt_regs___goroutine *ctx)
 {
 	return go_stream(ctx, bpf_get_attach_cookie(ctx));
+}
+
+/* In net/http.(*ServeMux).ServeHTTP, where it has found who handles the request. */
+SEC("uprobe/go_routes")
+int http_go_routes(struct pt_regs___goroutine *ctx)
+{
+	return tell_go_route(ctx);
 }
 
 /* Where net/http and golang.org/x/net/http2 read and write header blocks: see go_table_event. */

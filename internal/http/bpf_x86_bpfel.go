@@ -214,6 +214,7 @@ const (
 	bpfMessageKindMESSAGE_WAKE       bpfMessageKind = 6
 	bpfMessageKindMESSAGE_TABLE      bpfMessageKind = 7
 	bpfMessageKindMESSAGE_STREAM     bpfMessageKind = 8
+	bpfMessageKindMESSAGE_ROUTE      bpfMessageKind = 9
 )
 
 type bpfOtherSocket struct {
@@ -305,6 +306,7 @@ const (
 	bpfMapWalks                = "walks"
 	bpfProgHttpEnd             = "http_end"
 	bpfProgHttpGoClient        = "http_go_client"
+	bpfProgHttpGoRoutes        = "http_go_routes"
 	bpfProgHttpGoStreams       = "http_go_streams"
 	bpfProgHttpGoTables        = "http_go_tables"
 	bpfProgHttpGoTls           = "http_go_tls"
@@ -383,6 +385,7 @@ type bpfSpecs struct {
 type bpfProgramSpecs struct {
 	HttpEnd           *ebpf.ProgramSpec `ebpf:"http_end"`
 	HttpGoClient      *ebpf.ProgramSpec `ebpf:"http_go_client"`
+	HttpGoRoutes      *ebpf.ProgramSpec `ebpf:"http_go_routes"`
 	HttpGoStreams     *ebpf.ProgramSpec `ebpf:"http_go_streams"`
 	HttpGoTables      *ebpf.ProgramSpec `ebpf:"http_go_tables"`
 	HttpGoTls         *ebpf.ProgramSpec `ebpf:"http_go_tls"`
@@ -554,6 +557,7 @@ type bpfVariables struct {
 type bpfPrograms struct {
 	HttpEnd           *ebpf.Program `ebpf:"http_end"`
 	HttpGoClient      *ebpf.Program `ebpf:"http_go_client"`
+	HttpGoRoutes      *ebpf.Program `ebpf:"http_go_routes"`
 	HttpGoStreams     *ebpf.Program `ebpf:"http_go_streams"`
 	HttpGoTables      *ebpf.Program `ebpf:"http_go_tables"`
 	HttpGoTls         *ebpf.Program `ebpf:"http_go_tls"`
@@ -569,6 +573,7 @@ func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.HttpEnd,
 		p.HttpGoClient,
+		p.HttpGoRoutes,
 		p.HttpGoStreams,
 		p.HttpGoTables,
 		p.HttpGoTls,

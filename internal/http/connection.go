@@ -74,6 +74,7 @@ type pairing struct {
 	serving     *serving
 	tables      tables
 	goStreams   goStreams
+	goRoutes    goRoutes
 	drops       [dropReasons]uint64
 	joined      uint64 // connections that were first seen with a response, which is not told of
 	requests    http1.Requests
@@ -103,6 +104,7 @@ func newPairing(
 		serving:        newServing(maxUnits),
 		tables:         newTables(),
 		goStreams:      newGoStreams(),
+		goRoutes:       newGoRoutes(),
 		locate:         func(*Exchange) identity { return identity{} },
 		schedules:      func(*messageHead, Role) scheduling { return schedulingUnknown },
 	}
@@ -185,6 +187,10 @@ func (p *pairing) handle(m *message, head *messageHead, data []byte) {
 	}
 	if kind == bpfMessageKindMESSAGE_STREAM {
 		p.handleStream(m)
+		return
+	}
+	if kind == bpfMessageKindMESSAGE_ROUTE {
+		p.handleRoute(m, data)
 		return
 	}
 	c := p.connections[m.Cookie]

@@ -70,6 +70,7 @@ type Exchange struct {
 	// that its process serves; for a server, that of the client. Zero: it is not known.
 	id, origin identity
 	service    service // who serves it, or waits for it
+	matched    string  // the route by the patterns of its server\'s mux; empty: not known
 	known      *facts  // of the last exchange of the connection; nil: there are none
 
 	// Of the connection when the exchange ended; SRTTUs is 0 where the kernel has no sample.

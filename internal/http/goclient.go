@@ -82,6 +82,8 @@ func goClientFunctions() []string {
 type goClients struct {
 	client, streams *ebpf.Program
 	logger          *zap.Logger
+	// handledElsewhere says that goMux attaches to where net/http serves streams, in programs that have a mux.
+	handledElsewhere bool
 }
 
 var _ tls.Attacher = (*goClients)(nil)
@@ -90,6 +92,11 @@ var _ tls.Attacher = (*goClients)(nil)
 func (g *goClients) Attach(target tls.Target) (io.Closer, error) {
 	_, known := goLayoutOf(target.GoVersion)
 	functions := goStreamFunctions(g.grpc(&target))
+	if g.handledElsewhere && hasGoMux(&target) {
+		for _, name := range goRunHandlers() {
+			delete(functions, name)
+		}
+	}
 	uprobes := tls.Uprobes{
 		Program: func(_ tls.Target, at site.Site) *ebpf.Program {
 			_, ofStreams := functions[at.Function]

@@ -43,6 +43,7 @@ const (
 	toFindProgram    inspectionReason = iota // it moves messages: who goes on with a request in it?
 	toFindTLS                                // it speaks TLS
 	toObserveClients                         // a program of Go that serves requests and makes some
+	toObserveMux                             // one that serves requests
 	toBeInTime                               // it executes a program: its first request is seen if that is known to encrypt
 )
 
@@ -181,6 +182,8 @@ func (i *inspector) inspect(next inspection) {
 		err = i.identify(next.process)
 	case toObserveClients:
 		err = i.finder.ObserveFunctions(pid)
+	case toObserveMux:
+		err = i.finder.ObserveMux(pid)
 	case toFindTLS:
 		_, err = i.finder.Examine(pid, time.Now())
 	case toBeInTime:

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls"
+	"github.com/ebpfreceiver/ebpfreceiver/internal/http/tls/site"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/kernel"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 	"github.com/ebpfreceiver/ebpfreceiver/internal/signal"
@@ -38,6 +39,8 @@ type Config struct {
 	// RoutePatterns (may be empty) and RouteUnmatched say how a path becomes a route: see compileRoutes.
 	RoutePatterns  []string
 	RouteUnmatched string
+	// RouteGoMux has programs of Go tell which pattern of a net/http.ServeMux each request has matched.
+	RouteGoMux bool
 	// Propagators (may be empty) are the trace contexts that are believed, by the names of the constants. Their order is of
 	// no account: W3C Trace Context comes first, B3 last.
 	Propagators []string
@@ -126,7 +129,7 @@ type Probe struct {
 
 // counters are read by Stats while the probe runs.
 type counters struct {
-	messages           [bpfMessageKindMESSAGE_STREAM + 1]atomic.Uint64
+	messages           [bpfMessageKindMESSAGE_ROUTE + 1]atomic.Uint64
 	server, client     atomic.Uint64 // exchanges
 	exports            atomic.Uint64 // of processes that are left out for it
 	unsampled          atomic.Uint64
@@ -137,10 +140,12 @@ type counters struct {
 	parents            atomic.Uint64 // that were found for clients
 	learned, unmatched atomic.Uint64 // tables of programs of Go
 	streamsUnmatched   atomic.Uint64
-	units, unlisted    atomic.Uint64
-	kept, unkept       atomic.Uint64
-	connections        atomic.Uint64
-	drops              [dropReasons]atomic.Uint64
+	// Patterns of programs of Go.
+	routesTold, routesUntied, routesTooLong, routesUnlike atomic.Uint64
+	units, unlisted                                       atomic.Uint64
+	kept, unkept                                          atomic.Uint64
+	connections                                           atomic.Uint64
+	drops                                                 [dropReasons]atomic.Uint64
 }
 
 // hook is one kernel program of the probe.
@@ -268,7 +273,7 @@ func (p *Probe) load() error {
 			return fmt.Errorf("set %s of the HTTP probe: %w", name, err)
 		}
 	}
-	for _, name := range []string{openSSLProgram, goProgram, goClientProgram, goStreamsProgram, goTablesProgram} {
+	for _, name := range []string{openSSLProgram, goProgram, goClientProgram, goStreamsProgram, goTablesProgram, goRoutesProgram} {
 		spec.Programs[name].AttachType = ebpf.AttachTraceUprobeMulti
 	}
 	for _, h := range hooks() {
@@ -317,7 +322,15 @@ func (p *Probe) inspect() error {
 		ProcFS: p.procFS, WithoutOpenSSL: !p.config.TLS.OpenSSL, WithoutGo: !p.config.TLS.Go,
 		GoFunctions: goClientFunctions(), Functions: &goClients{
 			client: p.collection.Programs[goClientProgram], streams: p.collection.Programs[goStreamsProgram], logger: p.logger,
+			handledElsewhere: p.config.RouteGoMux,
 		},
+	}
+	if p.config.RouteGoMux {
+		runtimes.routes = true
+		config.GoFunctions = append(config.GoFunctions, site.GoMux)
+		config.Mux = &goMux{
+			routes: p.collection.Programs[goRoutesProgram], streams: p.collection.Programs[goStreamsProgram],
+		}
 	}
 	var secure *secure
 	if p.config.TLS != (TLSConfig{}) {
@@ -534,6 +547,10 @@ func (p *Probe) publish() {
 	p.counters.learned.Store(p.pairing.tables.learned)
 	p.counters.unmatched.Store(p.pairing.tables.unmatched)
 	p.counters.streamsUnmatched.Store(p.pairing.goStreams.unmatched)
+	p.counters.routesTold.Store(p.pairing.goRoutes.told)
+	p.counters.routesUntied.Store(p.pairing.goRoutes.untied)
+	p.counters.routesTooLong.Store(p.pairing.goRoutes.tooLong)
+	p.counters.routesUnlike.Store(p.pairing.goRoutes.unlike)
 	p.counters.units.Store(uint64(len(p.pairing.serving.units)))
 	p.counters.unlisted.Store(p.pairing.serving.full)
 	p.counters.kept.Store(uint64(p.pairing.kept))
@@ -560,6 +577,10 @@ func (p *Probe) Stats() kernel.Stats {
 			{Probe: ProbeName, Kind: "go_table_learned", Count: p.counters.learned.Load()},
 			{Probe: ProbeName, Kind: "go_table_unmatched", Count: p.counters.unmatched.Load()},
 			{Probe: ProbeName, Kind: "go_stream_unmatched", Count: p.counters.streamsUnmatched.Load()},
+			{Probe: ProbeName, Kind: "go_route", Count: p.counters.routesTold.Load()},
+			{Probe: ProbeName, Kind: "go_route_untied", Count: p.counters.routesUntied.Load()},
+			{Probe: ProbeName, Kind: "go_route_too_long", Count: p.counters.routesTooLong.Load()},
+			{Probe: ProbeName, Kind: "go_route_unlike_path", Count: p.counters.routesUnlike.Load()},
 			{Probe: ProbeName, Kind: "trace_export", Count: p.counters.exports.Load()},
 			{Probe: ProbeName, Kind: "not_sampled", Count: p.counters.unsampled.Load()},
 			{Probe: ProbeName, Kind: "series_overflow", Count: p.counters.overflowed.Load()},

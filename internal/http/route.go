@@ -400,7 +400,8 @@ func isUUID(segment string) bool {
 	return true
 }
 
-// routeTable tells the routes of exchanges: those of a configuration, and as many more as a routeCap admits. It is not
+// routeTable tells the routes of exchanges: those of a configuration, else those that the server itself has matched, else
+// what the configuration says about the unmatched; of the last two, as many as a routeCap admits. It is not
 // safe for concurrent use.
 type routeTable struct {
 	routes  *Routes
@@ -434,7 +435,11 @@ func (t *routeTable) route(e *Exchange) string {
 	}
 	route := f.route
 	switch {
-	case f.configuredRoute || route == "":
+	case f.configuredRoute:
+		return route
+	case e.matched != "":
+		return t.limit.admit(e.Owner.Service.Name, e.matched)
+	case route == "":
 		return route
 	case e.Status == 404 || e.Status == 400 || e.Status == 405:
 		return t.limit.known(e.Owner.Service.Name, route)

@@ -49,6 +49,7 @@ type runtimeProcess struct {
 	serves, asks, noticed bool
 	listed                bool // the timeline knows that it serves
 	layout                goLayout
+	routed                bool // its mux was told of
 }
 
 // schedulingOf says what a program schedules with, and where it has its goroutines.
@@ -69,6 +70,7 @@ func schedulingOf(program *tls.Program) (scheduling, goLayout) {
 type runtimes struct {
 	ask       func(inspection) bool
 	logger    *zap.Logger
+	routes    bool // programs that serve are to tell of their routes
 	processes *goProcesses
 	timeline  *timeline.Timeline
 	known     *lru.Cache[workload.Key, *runtimeProcess]
@@ -107,6 +109,9 @@ func (r *runtimes) schedules(process workload.Key, role Role) scheduling {
 		p.serves = p.serves || role == RoleServer
 		p.asks = p.asks || role == RoleClient
 		p.noticed = p.serves && p.asks && r.ask(inspection{process, toObserveClients})
+	}
+	if r.routes && by == schedulingGoroutines && !p.routed && role == RoleServer {
+		p.routed = r.ask(inspection{process, toObserveMux})
 	}
 	return by
 }

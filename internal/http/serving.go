@@ -79,6 +79,8 @@ type served struct {
 	once       bool   // a goroutine that ends with the request
 	given      bool   // identity was given to a client since it had none
 
+	matched []string // paths of the patterns that the request has matched which it received when it had none
+
 	// Of the request that it received when it had none:
 	identity   identity // zero: it is not reported
 	connection uint64
@@ -145,6 +147,7 @@ func (s *serving) receive(m *message, pid uint32, by scheduling, id *identity) s
 		s.timeline.Mix(u.listed(), m.TimeNs)
 	} else {
 		s.timeline.Begin(u.listed(), m.TimeNs, id.listed())
+		u.matched = u.matched[:0]
 		u.mixed, u.given, u.identity, u.connection, u.lost = false, false, *id, m.Cookie, m.Lost
 	}
 	return service{by: u, stage: stageUnanswered}
@@ -390,6 +393,9 @@ func (p *pairing) answered(e *Exchange, m *message, head *messageHead) {
 // leave takes note that an exchange is over. m is the call with which it is complete, nil: it is given up.
 func (p *pairing) leave(e *Exchange, m *message) {
 	part := e.service
+	if e.Role == RoleServer && m != nil {
+		e.matched = p.goRoutes.matched(e)
+	}
 	key := exchangeKey{e.FlowID, e.RequestOffset}
 	if e.Role == RoleClient {
 		delete(p.clients, key)

@@ -66,6 +66,7 @@ type HTTPConfig struct {
 type RouteConfig struct {
 	Patterns  []string `mapstructure:"patterns"`
 	Unmatched string   `mapstructure:"unmatched"`
+	GoMux     bool     `mapstructure:"go_mux"`
 }
 
 // TLSConfig says which encrypted connections are observed.

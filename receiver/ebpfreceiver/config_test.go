@@ -37,7 +37,7 @@ func TestLoadConfig(t *testing.T) {
 			c.HTTP = HTTPConfig{
 				Enabled:     true,
 				TLS:         TLSConfig{},
-				Routes:      RouteConfig{Patterns: []string{"/users/{id}"}, Unmatched: "drop"},
+				Routes:      RouteConfig{Patterns: []string{"/users/{id}"}, Unmatched: "drop", GoMux: true},
 				GenAI:       true,
 				Propagators: []string{"b3"},
 				Sampling: SamplingConfig{Ratio: 0.25, Routes: []SamplingRoute{

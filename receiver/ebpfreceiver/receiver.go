@@ -321,6 +321,7 @@ func (r *ebpfReceiver) httpConfig() http.Config {
 		ExcludeInstrumented: r.config.HTTP.ExcludeInstrumented,
 		RoutePatterns:       r.config.HTTP.Routes.Patterns,
 		RouteUnmatched:      r.config.HTTP.Routes.Unmatched,
+		RouteGoMux:          r.config.HTTP.Routes.GoMux,
 		Propagators:         r.config.HTTP.Propagators,
 		Sampling: http.Sampling{
 			Ratio:  r.config.HTTP.Sampling.Ratio,

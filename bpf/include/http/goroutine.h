@@ -46,12 +46,14 @@ struct pt_regs___goroutine {
 	unsigned long r14;
 	unsigned long ax;
 	unsigned long bx;
+	unsigned long cx;
 	unsigned long di;
 	unsigned long sp;
 };
 
 #define first_argument(registers)    ((registers)->ax)
 #define second_argument(registers)   ((registers)->bx)
+#define third_argument(registers)    ((registers)->cx)
 #define fourth_argument(registers)   ((registers)->di)
 #define goroutine_address(registers) ((registers)->r14)
 #define goroutine_stack(registers)   ((registers)->sp)
@@ -64,6 +66,7 @@ struct pt_regs___goroutine {
 
 #define first_argument(registers)    ((registers)->user_regs.regs[0])
 #define second_argument(registers)   ((registers)->user_regs.regs[1])
+#define third_argument(registers)    ((registers)->user_regs.regs[2])
 #define fourth_argument(registers)   ((registers)->user_regs.regs[3])
 #define goroutine_address(registers) ((registers)->user_regs.regs[28])
 #define goroutine_stack(registers)   ((registers)->user_regs.sp)
@@ -72,8 +75,8 @@ struct pt_regs___goroutine {
 
 #pragma clang attribute pop
 
-/* In a function of Go, first_argument, second_argument and fourth_argument are what its calling convention has there.
- */
+/* In a function of Go, first_argument to fourth_argument are what its calling convention has there; behind a call, its
+ * results. */
 
 /* Reads the ids of the goroutine that a g is; stack is where the thread's stack is now. */
 static __always_inline void read_goroutine(struct go_process *process, __u64 g, __u64 stack, __u64 *goid,

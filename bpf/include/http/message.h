@@ -17,6 +17,7 @@ enum message_kind {
 	MESSAGE_WAKE,	    /* of no connection: a program is to be attached, see indirect.h */
 	MESSAGE_TABLE,	    /* a table of header fields in a program of Go: see go_tables.h */
 	MESSAGE_STREAM,	    /* who serves a stream in a program of Go, or asks with it: see go_streams.h */
+	MESSAGE_ROUTE,	    /* the pattern that a mux of Go has found, which was captured: see go_routes.h */
 };
 
 enum message_direction {
@@ -36,14 +37,14 @@ enum message_flag {
 /* Bytes that calls moved. What was captured of them follows. */
 struct message {
 	__u64 time_ns;
-	__u64 cookie; /* table, stream: the thread group id of the program, instead */
+	__u64 cookie; /* table, stream, route: the thread group id of the program, instead */
 	__u64 tail; /* the last bytes of the call, at most 8, in the order of the stream from the lowest; 0: not known;
 		       table: the first of the block; stream: the goroutine that is about to send the request */
 	__u32 offset; /* of the first byte in its direction's stream, modulo 2^32; frames: among those that are told of;
 			  table: the stream of the block; stream: its number */
 	__u32 length; /* how many bytes were moved, or are about to be for certain; at the end: the offset after all
 			 bytes received; table: of the first frame of the block, written: of its fragment;
-			 stream: the event, see go_streams.h */
+			 stream: the event, see go_streams.h; route: of the pattern, also where it was not captured */
 	__u32 srtt_us; /* 0: not known */
 	__u32 retransmits;
 	__u32 tid;	  /* the thread that made the call */

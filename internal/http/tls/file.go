@@ -22,6 +22,7 @@ type use int
 const (
 	toTLS use = iota
 	toFunctions
+	toMux
 	uses
 )
 
@@ -84,7 +85,7 @@ func (f *Finder) find(opened *os.File, path string) (*file, error) {
 
 // attach has uprobes attached to a file, unless that was tried before. It tells whether there are some.
 func (f *Finder) attach(found *file, opened *os.File, to use) bool {
-	attacher := [uses]Attacher{f.config.TLS, f.config.Functions}[to]
+	attacher := [uses]Attacher{f.config.TLS, f.config.Functions, f.config.Mux}[to]
 	if attacher == nil || found.tooLarge {
 		return false
 	}
@@ -101,7 +102,7 @@ func (f *Finder) attach(found *file, opened *os.File, to use) bool {
 	target.Path, target.Sites = fmt.Sprintf("/proc/self/fd/%d", opened.Fd()), nil
 	for _, place := range found.target.Sites {
 		leaveOut := f.config.WithoutGo && to == toTLS && target.GoVersion != ""
-		if (place.Event == site.Entry) == (to == toFunctions) && !leaveOut {
+		if (place.Event == site.Entry || place.Event == site.Matched) == (to != toTLS) && !leaveOut {
 			target.Sites = append(target.Sites, place)
 		}
 	}
@@ -109,6 +110,9 @@ func (f *Finder) attach(found *file, opened *os.File, to use) bool {
 		return false
 	}
 	attachment, err := attacher.Attach(target)
+	if errors.Is(err, site.ErrNone) {
+		return false
+	}
 	if err != nil {
 		f.counts.refused[to].Add(1)
 		f.logger.Warn("cannot observe a program", zap.String("file", found.name), zap.Error(err))
@@ -140,7 +144,7 @@ func (found *file) attached() bool { return found.attachments != [uses]io.Closer
 // target finds out what there is to observe in a file.
 func (f *Finder) target(opened *os.File, name string) Target {
 	target := Target{Name: name}
-	if !f.config.WithoutGo || f.config.Functions != nil {
+	if !f.config.WithoutGo || f.config.Functions != nil || f.config.Mux != nil {
 		program, err := site.Go(opened, f.config.GoFunctions...)
 		if !f.note(name, err) {
 			return target

@@ -48,8 +48,9 @@ type Config struct {
 	WithoutOpenSSL, WithoutGo bool
 	// GoFunctions are what Functions is attached to in programs of Go.
 	GoFunctions []string
-	// TLS and Functions attach to what encrypts and to GoFunctions; nil: nothing is attached there.
-	TLS, Functions Attacher
+	// TLS attaches to what encrypts, Functions and Mux to GoFunctions, of which each takes its own: where there are none,
+	// Attach fails with site.ErrNone. nil: nothing is attached there.
+	TLS, Functions, Mux Attacher
 	// AllowCost is the most that a site may cost. Default site.EmulatedReturn.
 	AllowCost site.Cost
 	// MaxFiles bounds the files that are remembered, with those that have nothing to observe. Default 4096.
@@ -247,10 +248,15 @@ func (f *Finder) Program(pid uint32) (program Program, err error) {
 	return program, err
 }
 
-// ObserveFunctions has uprobes attached to the GoFunctions of the program that a process executes.
-func (f *Finder) ObserveFunctions(pid uint32) error {
+// ObserveFunctions has Functions attached to the program that a process executes.
+func (f *Finder) ObserveFunctions(pid uint32) error { return f.observe(pid, toFunctions) }
+
+// ObserveMux has Mux attached to it.
+func (f *Finder) ObserveMux(pid uint32) error { return f.observe(pid, toMux) }
+
+func (f *Finder) observe(pid uint32, to use) error {
 	err := f.executable(pid, func(opened *os.File, found *file) (attached bool) {
-		return found != nil && f.attach(found, opened, toFunctions)
+		return found != nil && f.attach(found, opened, to)
 	})
 	if err != nil {
 		f.count(err)
@@ -409,6 +415,7 @@ func (f *Finder) Stats(probe string) kernel.Stats {
 	event("tls_process_gone", &f.counts.gone)
 	event("tls_file_attached", &f.counts.attached[toTLS])
 	event("go_client_attached", &f.counts.attached[toFunctions])
+	event("go_mux_attached", &f.counts.attached[toMux])
 	loss("tls_file_denied", &f.counts.denied)
 	loss("tls_file_unreadable", &f.counts.unreadable)
 	loss("tls_maps_truncated", &f.counts.truncated)
@@ -416,6 +423,7 @@ func (f *Finder) Stats(probe string) kernel.Stats {
 	loss("tls_function_too_costly", &f.counts.tooCostly)
 	loss("tls_attach_refused", &f.counts.refused[toTLS])
 	loss("go_client_attach_refused", &f.counts.refused[toFunctions])
+	loss("go_mux_attach_refused", &f.counts.refused[toMux])
 	loss("tls_files_full", &f.counts.filesFull)
 
 	f.mutex.Lock()

@@ -24,6 +24,13 @@ const (
 	goReaderRead = "bytes.(*Reader).Read"
 )
 
+// GoMux is the function of net/http that finds who handles a request, and calls it. From Go 1.22 on, asked for by its name
+// it has a site of the event Matched; before that, there are no patterns.
+const GoMux = "net/http.(*ServeMux).ServeHTTP"
+
+// goMuxFind gives the handler, and what it was found by: (Handler, string, *pattern, []string).
+const goMuxFind = "net/http.(*ServeMux).findHandler"
+
 // oldestGo is the first version whose functions save the frame pointer by a push behind the check of the stack: an emulated
 // instruction that runs once in each call.
 const oldestGo = "go1.21"
@@ -72,7 +79,7 @@ func (i *image) golang(names []string) (Program, error) {
 	if err != nil {
 		return program, err
 	}
-	wanted := append([]string{goTLSRead, goTLSWrite, goCopy, goReaderRead, goEntryPoint}, names...)
+	wanted := append([]string{goTLSRead, goTLSWrite, goCopy, goReaderRead, goEntryPoint, goMuxFind}, names...)
 	slices.Sort(wanted)
 	wanted = slices.Compact(wanted)
 	functions, err := table.find(wanted)
@@ -84,7 +91,7 @@ func (i *image) golang(names []string) (Program, error) {
 	}
 	for _, name := range wanted {
 		found, ok := functions[name]
-		if !ok || name == goCopy || name == goReaderRead || name == goEntryPoint {
+		if !ok || name == goCopy || name == goReaderRead || name == goEntryPoint || name == goMuxFind {
 			continue
 		}
 		entrance, ok := i.goEntrance(found)
@@ -98,6 +105,10 @@ func (i *image) golang(names []string) (Program, error) {
 			site.Connection, site.Buffer, site.Length = goArgument(RAX), goArgument(RBX), goArgument(RCX)
 		case goTLSRead:
 			if site, ok = i.goRead(functions); !ok {
+				continue
+			}
+		case GoMux:
+			if site, ok = i.goMatched(functions); !ok {
 				continue
 			}
 		}
@@ -195,6 +206,57 @@ func (i *image) goRead(functions map[string]function) (Site, bool) {
 		site.Address, site.Result = c.instructions[number].address, Place{Register: register, Bits: 64}
 	}
 	return site, site.Address != 0
+}
+
+// goMatched finds the first conditional jump behind the call of findHandler in the mux:
+//
+//	h, r.Pattern, r.pat, r.matches = mux.findHandler(r)
+//
+// It depends on whether the garbage collector wants to know of what is stored. The pattern is still in the registers of
+// the call's second result there, which is proved: nothing in between writes to them, and nothing jumps there.
+func (i *image) goMatched(functions map[string]function) (Site, bool) {
+	find, ok := functions[goMuxFind]
+	if !ok {
+		return Site{}, false
+	}
+	c := i.disassemble(functions[GoMux])
+	site := Site{
+		Function: GoMux, Event: Matched, Cost: Emulated, Buffer: goArgument(RCX), Length: goArgument(RDI),
+	}
+	for index := range c.instructions {
+		if called, ok := c.instructions[index].calls(); !ok || called != find.address {
+			continue
+		}
+		jump := c.unchanged(index, setOf(RCX)|setOf(RDI))
+		if jump == none || site.Address != 0 {
+			return Site{}, false
+		}
+		site.Address = c.instructions[jump].address
+	}
+	return site, site.Address != 0
+}
+
+// unchanged finds the first conditional jump behind a call, which the call always leads to, and nothing else does. none if
+// an instruction before it may write to one of the registers, or another way leads there.
+func (c *code) unchanged(call int, registers registerSet) int {
+	const far = 16 // instructions; it is three to five
+	for index, steps := c.instructions[call].next, 0; index != none && steps < far; steps++ {
+		current := &c.instructions[index]
+		if !current.known || len(c.before[index]) != 1 {
+			return none
+		}
+		if current.conditional() {
+			if !current.emulated() {
+				return none
+			}
+			return index
+		}
+		if current.Op == x86asm.CALL || current.final() || current.changes()&registers != 0 {
+			return none
+		}
+		index = current.next
+	}
+	return none
 }
 
 // goFirstArgument is where the first argument is spilled, from the frame pointer: behind the saved one and the return

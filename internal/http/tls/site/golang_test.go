@@ -135,6 +135,89 @@ func disassembled(t *testing.T, path string, site Site) (before, at string) {
 	return "", ""
 }
 
+// buildMux makes a program with a ServeMux of net/http; empty: with this version of Go.
+func buildMux(t *testing.T, toolchain string, arguments ...string) *os.File {
+	const source = `package main
+
+import (
+	"net/http"
+	"os"
+)
+
+func main() {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/items/", func(http.ResponseWriter, *http.Request) {})
+	http.ListenAndServe(os.Args[1], mux)
+}
+`
+	directory := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "main.go"), []byte(source), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(directory, "go.mod"), []byte("module program\n\ngo 1.21\n"), 0o600))
+	command := exec.Command("go", append([]string{"build", "-o", "program"}, arguments...)...)
+	command.Dir = directory
+	command.Env = slices.DeleteFunc(append(os.Environ(), "GOARCH=amd64", "GOOS=linux"), func(variable string) bool {
+		return toolchain != "" && (strings.HasPrefix(variable, "GOROOT=") || strings.HasPrefix(variable, "GOTOOLCHAIN_INTERNAL"))
+	})
+	if toolchain != "" {
+		command.Env = append(command.Env, "GOTOOLCHAIN="+toolchain)
+	}
+	output, err := command.CombinedOutput()
+	require.NoError(t, err, "%s", output)
+	file, err := os.Open(filepath.Join(directory, "program"))
+	require.NoError(t, err)
+	t.Cleanup(func() { file.Close() })
+	return file
+}
+
+// matched gives the site of a program's mux.
+func matched(t *testing.T, file *os.File) (sites []Site) {
+	program, err := Go(file, GoMux)
+	require.NoError(t, err)
+	for _, site := range program.Sites {
+		if site.Function == GoMux {
+			sites = append(sites, site)
+		}
+	}
+	return sites
+}
+
+// checkMux compares the site with what Go's own disassembler shows.
+func checkMux(t *testing.T, file *os.File) []Site {
+	sites := matched(t, file)
+	require.Len(t, sites, 1)
+	site := sites[0]
+	t.Log(site)
+	requireEmulated(t, file, site)
+	before, at := disassembled(t, file.Name(), site)
+	assert.Contains(t, before, "runtime.writeBarrier")
+	assert.Regexp(t, `\bJ(E|NE|EQ) `, at)
+	assert.Equal(t, Matched, site.Event)
+	assert.Equal(t, "rcx:64 rdi:64", fmt.Sprint(site.Buffer, " ", site.Length))
+	return sites
+}
+
+func TestGoMux(t *testing.T) {
+	for _, arguments := range [][]string{{}, {"-buildmode=pie"}} {
+		symbols := checkMux(t, buildMux(t, "", arguments...))
+		assert.Equal(t, symbols, matched(t, buildMux(t, "", append(arguments, "-ldflags=-s -w")...)))
+	}
+	program, err := Go(buildMux(t, ""))
+	require.NoError(t, err)
+	for _, site := range program.Sites {
+		assert.NotEqual(t, Matched, site.Event, "nobody has asked for it")
+	}
+	for _, version := range strings.Fields(os.Getenv("EBPFRECEIVER_TEST_GO")) {
+		t.Run(version, func(t *testing.T) {
+			file := buildMux(t, version)
+			if strings.HasPrefix(version, "go1.21") {
+				assert.Empty(t, matched(t, file))
+				return
+			}
+			checkMux(t, file)
+		})
+	}
+}
+
 func TestGoWithoutGo(t *testing.T) {
 	requireArchitecture(t)
 	file := systemLibrary(t)

@@ -92,10 +92,13 @@ const (
 	// Entry is the begin of a function of Go that was asked for by its name: its arguments are in the registers of Go's
 	// calling convention (rax, rbx, rcx, rdi, rsi, r8, r9, r10, r11), and r14 is the goroutine.
 	Entry
+	// Matched is where net/http.(*ServeMux).ServeHTTP has found the handler of a request, once in each of its calls: Buffer
+	// and Length are the text of the pattern, whose length is 0 where there is none.
+	Matched
 )
 
 var eventNames = [...]string{WriteCall: "write call", WriteReturn: "write return", ReadCall: "read call",
-	ReadReturn: "read return", ErrorQuery: "error query", Entry: "entry"}
+	ReadReturn: "read return", ErrorQuery: "error query", Entry: "entry", Matched: "matched"}
 
 func (e Event) String() string {
 	if e > 0 && int(e) < len(eventNames) {
