@@ -147,7 +147,7 @@ function trimmed(value) {
 }
 
 function formatShare(value, of) {
-  if (!(of > 0)) return "0 %";
+  if (!(of > 0) || value === 0) return "0 %";
   const share = 100 * value / of;
   if (share > 0 && share < 0.01) return "<0.01 %";
   return `${share >= 99.995 ? 100 : share.toFixed(share < 10 ? 2 : 1)} %`;

@@ -5,12 +5,13 @@
 const ROW = 20; // height of a frame in CSS pixels
 const NARROWEST = 0.5;
 
-// Hues of the kinds of frames that OpenTelemetry names (profile.frame.type), in degrees, and how coloured they are.
-const HUES = {
+// Hues of the kinds of frames that OpenTelemetry names (profile.frame.type), in degrees, and how coloured they are. A map,
+// because a file may name a kind as it likes, also as what every object has.
+const HUES = new Map(Object.entries({
   kernel: [22, 82], native: [214, 72], go: [178, 58], cpython: [48, 86], jvm: [345, 68], v8js: [102, 48], ruby: [2, 70],
   php: [252, 55], perl: [236, 45], dotnet: [282, 50], beam: [318, 52], luajit: [200, 80],
   rust: [14, 45], process: [220, 8], root: [220, 8], truncated: [220, 0], "": [220, 14],
-};
+}));
 const SHADES = 4; // neighbours of one kind differ a little
 
 class Palette {
@@ -27,7 +28,7 @@ class Palette {
     const key = kind + "\n" + shade;
     let color = this.cache.get(key);
     if (color === undefined) {
-      const [hue, saturation] = HUES[kind] ?? [hash(kind) % 360, 45];
+      const [hue, saturation] = HUES.get(kind) ?? [hash(kind) % 360, 45];
       const lightness = this.dark ? 29 + 3 * shade : 70 + 4 * shade;
       color = `hsl(${hue} ${this.dark ? saturation * 0.75 : saturation}% ${lightness}%)`;
       this.cache.set(key, color);

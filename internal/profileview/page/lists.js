@@ -79,7 +79,8 @@ class Picker {
       box.addEventListener("change", () => this.toggle(place, box.checked));
       return make("li", {}, make("label", {}, box,
         make("span", { className: "name", textContent: this.describe(place) }),
-        make("span", { className: "share", textContent: `${this.tree.format(value)}  ${formatShare(value, this.sum)}` })));
+        make("span", { className: "share", textContent: this.tree.format(value) }), " ",
+        make("span", { className: "share percent", textContent: formatShare(value, this.sum) })));
     }));
   }
 
@@ -87,13 +88,18 @@ class Picker {
     const next = new Set(this.tree.filters[this.filter] ?? []);
     if (taken) next.add(place);
     else next.delete(place);
-    this.take(next.size === 0 ? null : next);
+    this.set(next.size === 0 ? null : next);
   }
 
   take(places) {
+    this.set(places);
+    if (!this.popover.hidden) this.fill();
+  }
+
+  // The list stays as it is: the box that was just ticked must not lose the focus.
+  set(places) {
     this.tree.filters[this.filter] = places;
     this.name();
-    if (!this.popover.hidden) this.fill();
     this.changed();
   }
 

@@ -168,8 +168,10 @@ async function start() {
       event.preventDefault();
       byId("search").focus();
     } else if (event.key === "Escape") {
-      // One thing at a time: first the search, then the zoom.
-      if (byId("search").value !== "") setSearch("");
+      // One thing at a time: first a list that is open, then the search, then the zoom.
+      const open = pickers.filter((picker) => !picker.popover.hidden);
+      if (open.length > 0) open.forEach((picker) => picker.close());
+      else if (byId("search").value !== "") setSearch("");
       else chart.reset();
       showTooltip(-1);
     } else if (event.key === "Backspace" && !typing) {
