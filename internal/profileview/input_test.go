@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -114,6 +116,31 @@ func TestReaderForms(t *testing.T) {
 			assert.Equal(t, 2*total, profile.Total(samplesType()))
 			assert.Empty(t, profile.Skipped)
 		})
+	}
+}
+
+// What the file exporter v0.159.0 really wrote in a Collector v0.162.0, with each of its settings and with and without the
+// feature gate exporter.file.nativeCompression: the first samples of profiletest.Mixed, sent twice.
+func TestFileExporter(t *testing.T) {
+	files, err := filepath.Glob("testdata/fileexporter/*")
+	require.NoError(t, err)
+	require.Len(t, files, 6)
+	want := collect(profiletest.Mixed()[:6], Filter{})
+	for _, path := range files {
+		file, err := os.Open(path)
+		require.NoError(t, err)
+		defer file.Close()
+		profile, broken, err := read(t, file)
+		require.NoError(t, err, path)
+		assert.Empty(t, broken, path)
+		assert.Equal(t, int64(2), profile.Messages, path)
+		assert.Equal(t, want.Stacks(), profile.Stacks(), path)
+		require.Equal(t, len(want.order), len(profile.order), path)
+		for i := range want.order {
+			assert.Equal(t, 2*want.order[i].value, profile.order[i].value, path)
+			assert.Equal(t, want.unpackLabels(want.order[i].resource), profile.unpackLabels(profile.order[i].resource), path)
+			assert.Equal(t, want.links.entries[want.order[i].link], profile.links.entries[profile.order[i].link], path)
+		}
 	}
 }
 

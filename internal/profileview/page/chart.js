@@ -207,7 +207,7 @@ class Chart {
     if (room < 2) return;
     context.globalAlpha = this.matched !== null && !found ? 0.75 : Math.max(opacity, 0.8);
     context.fillStyle = found ? palette.foundText : palette.text;
-    const label = this.label(tree.text(tree.frames.name[frame]), room);
+    const label = this.label(tree.text(tree.frames.name[frame]), tree.kind(node), room);
     if (/^[\x20-\x7e…]*$/.test(label)) {
       context.fillText(label, x + 4, y + ROW / 2);
     } else { // of characters of any width
@@ -222,9 +222,11 @@ class Chart {
   }
 
   // What fits of a name. Of a path of packages the end says most.
-  label(name, room) {
+  label(name, kind, room) {
     if (name.length <= room) return name;
-    if (!name.startsWith("[")) {
+    if (kind === "jvm") {
+      name = name.split(".").slice(-2).join("."); // class and method
+    } else if (!name.startsWith("[")) {
       const head = name.search(/[<(]/); // slashes in arguments are not of the path
       const slash = name.lastIndexOf("/", head < 0 ? name.length : head);
       if (slash >= 0) name = name.slice(slash + 1);

@@ -144,11 +144,11 @@ func (b *builder) profile(sample Sample) pprofile.Profile {
 	return profile
 }
 
-func (b *builder) once(key string, make func() int32) int32 {
+func (b *builder) once(key string, build func() int32) int32 {
 	if index, known := b.known[key]; known {
 		return index
 	}
-	index := make()
+	index := build()
 	b.known[key] = index
 	return index
 }
