@@ -64,7 +64,7 @@ type message struct {
 	profile    *Profile
 	dictionary pprofile.ProfilesDictionary
 
-	strings, functions, mappings, locations, stacks, links remembered
+	strings, attributes, functions, mappings, locations, stacks, links remembered
 }
 
 // remembered maps indices of a message to places in the profile: 0 is not yet known, and below 0 is broken.
@@ -75,6 +75,7 @@ func newMessage(profile *Profile, dictionary pprofile.ProfilesDictionary) *messa
 		profile:    profile,
 		dictionary: dictionary,
 		strings:    make(remembered, dictionary.StringTable().Len()),
+		attributes: make(remembered, dictionary.AttributeTable().Len()),
 		functions:  make(remembered, dictionary.FunctionTable().Len()),
 		mappings:   make(remembered, dictionary.MappingTable().Len()),
 		locations:  make(remembered, dictionary.LocationTable().Len()),
@@ -337,16 +338,19 @@ func (m *message) attribute(indices pcommon.Int32Slice, key string) (string, err
 }
 
 func (m *message) attributeAt(index int32) (key, value string, err error) {
-	attributes := m.dictionary.AttributeTable()
-	if index < 0 || int(index) >= attributes.Len() {
-		return "", "", errDangling
-	}
-	attribute := attributes.At(int(index))
-	place, err := m.string(attribute.KeyStrindex())
+	place, err := m.attributes.get(index, func(index int) (int32, error) {
+		attribute := m.dictionary.AttributeTable().At(index)
+		key, err := m.string(attribute.KeyStrindex())
+		if err != nil {
+			return 0, err
+		}
+		return m.profile.attributes.add(attributePlaces{key: key, value: m.profile.strings.add(valueText(attribute.Value()))}), nil
+	})
 	if err != nil {
 		return "", "", err
 	}
-	return m.profile.text(place), valueText(attribute.Value()), nil
+	places := m.profile.attributes.entries[place]
+	return m.profile.text(places.key), m.profile.text(places.value), nil
 }
 
 func (m *message) labels(indices pcommon.Int32Slice) (int32, error) {

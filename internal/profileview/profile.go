@@ -32,14 +32,15 @@ type Link struct {
 // Profile is the sum of the samples of any number of messages. Its tables hold each thing once; what refers to another
 // thing does so by its place in the table.
 type Profile struct {
-	strings   set[string]
-	types     set[ValueType]
-	functions set[function]
-	mappings  set[mapping]
-	locations set[location]
-	stacks    set[string] // packed places of locations, leaf first
-	labels    set[string] // packed pairs of places of strings: attributes of a resource or of a sample
-	links     set[Link]
+	strings    set[string]
+	types      set[ValueType]
+	attributes set[attributePlaces]
+	functions  set[function]
+	mappings   set[mapping]
+	locations  set[location]
+	stacks     set[string] // packed places of locations, leaf first
+	labels     set[string] // packed pairs of places of strings: attributes of a resource or of a sample
+	links      set[Link]
 
 	samples map[sampleKey]int // place in order
 	order   []sample
@@ -55,6 +56,8 @@ type Profile struct {
 	// Skipped counts samples that are missing because the file has them wrong, by reason.
 	Skipped map[string]int64
 }
+
+type attributePlaces struct{ key, value int32 }
 
 type function struct {
 	name, systemName, file int32

@@ -91,8 +91,12 @@ func (b *browser) open(samples []profiletest.Sample, title string, notes ...stri
 	require.NoError(b.t, err)
 	require.NoError(b.t, profile.WritePage(file, title, notes))
 	require.NoError(b.t, file.Close())
+	info, err := os.Stat(path)
+	require.NoError(b.t, err)
+	started := time.Now()
 	b.run(chromedp.Navigate("file://"+path), chromedp.WaitReady(chromedp.CSS("body[data-ready=yes]")))
 	b.settle()
+	b.t.Logf("%d kB, loaded and drawn after %v", info.Size()/1000, time.Since(started).Round(time.Millisecond))
 	b.t.Cleanup(func() {
 		b.mutex.Lock()
 		defer b.mutex.Unlock()

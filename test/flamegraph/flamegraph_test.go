@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
@@ -280,9 +279,7 @@ func TestLarge(t *testing.T) {
 	const stacks = 100_000
 	samples := profiletest.Large(stacks)
 	page := newBrowser(t)
-	started := time.Now()
 	page.open(samples, "100,000 stacks")
-	t.Logf("written, loaded and drawn after %v", time.Since(started))
 	page.picture("large")
 	counted := expect(samples, ofType(""))
 	page.choose("samples (count)")
