@@ -61,6 +61,11 @@ test: ## Run unit and kernel tests; without root only the unit tests
 	go build ./...
 	go test -count=1 -p 1 $$(go list ./... | grep -v /test/e2e)
 
+# In a module of its own: what drives the browser is not for those who only use the receiver.
+.PHONY: flamegraph
+flamegraph: ## Test the flame graph of ebpfprofile in Chromium (FLAMEGRAPH_PICTURES=directory keeps pictures of it)
+	cd test/flamegraph && go test -count=1 -v ./...
+
 RACE ?= ./receiver/... ./internal/...
 
 .PHONY: race
@@ -94,6 +99,7 @@ check-generate: ## Fail if generated files are not what `make generate` makes
 .PHONY: lint
 lint: ## Check the style of Go (golangci-lint) and of C (clang-format)
 	go tool -modfile=$(LINT_TOOLS) golangci-lint run ./...
+	cd test/flamegraph && go tool -modfile=$(LINT_TOOLS) golangci-lint run ./...
 	$(CLANG_FORMAT) --dry-run --Werror $(BPF_SOURCES)
 
 .PHONY: fmt
@@ -104,8 +110,8 @@ fmt: ## Format Go and C
 .PHONY: cross
 cross: ## Check that it builds where it runs (linux/arm64) and where it only says that it does not (windows, darwin)
 	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go vet ./...
-	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go vet ./receiver/...
-	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build ./receiver/...
+	CGO_ENABLED=0 GOOS=windows GOARCH=amd64 go vet ./receiver/... ./cmd/ebpfprofile
+	CGO_ENABLED=0 GOOS=darwin GOARCH=arm64 go build -o /dev/null ./receiver/... ./cmd/ebpfprofile
 
 .PHONY: clean
 clean: ## Remove what was built
