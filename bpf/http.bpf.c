@@ -191,7 +191,7 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 			bpf_sk_storage_delete(&sockets, sk);
 		return 0;
 	}
-	if (call.head && direction == MESSAGE_SENT)
+	if (call.head && direction == MESSAGE_SENT && (__u32)call.first != WORD('H', 'T', 'T', 'P'))
 		take_go_caller(&socket->go, (__u64)sk, &call.message);
 	describe(ctx, tcp, socket, &call);
 	follow(socket, source, &call);
