@@ -175,7 +175,7 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	/* A goroutine serves what it receives, and asks for what it sends: who moves the answer says nothing. A
 	 * request may go on with the version, in a call of its own: net/http reads the length of a preface first. */
 	if (!call->head || further || (__u32)call->first != WORD('H', 'T', 'T', 'P'))
-		note_goroutine(&socket->go, &captured->message);
+		note_goroutine(&socket->go, captured);
 	report_captured(captured);
 	if (answers)
 		report_answer(source, call, have - call->prefix_length, tail);

@@ -128,14 +128,17 @@ static __always_inline __u32 next_offset(struct tcp_sock *tcp, struct http_socke
 	       socket->first_sequence[direction & 1];
 }
 
-/* What all messages have in common that come of a call. */
-static __always_inline void begin_message(struct message *message, __u8 direction)
+/* What all messages have in common that come of a call. Returns the id of the process. */
+static __always_inline __u32 begin_message(struct message *message, __u8 direction)
 {
+	__u64 pid_tid = bpf_get_current_pid_tgid();
+
 	__builtin_memset(message, 0, sizeof(*message));
 	message->time_ns = bpf_ktime_get_ns();
-	message->tid = bpf_get_current_pid_tgid();
+	message->tid = pid_tid;
 	message->direction = direction;
 	message->lost = messages_lost;
+	return pid_tid >> 32;
 }
 
 /* Sends a message, and remembers if it could not. */
@@ -156,10 +159,9 @@ static __always_inline void describe_socket(struct message *message, struct http
 }
 
 /* Whether user space has not been told whose a connection is now, or may have forgotten. */
-static __always_inline bool must_describe(struct http_socket *socket, __u64 now_ns)
+static __always_inline bool must_describe(struct http_socket *socket, __u32 pid, __u64 now_ns)
 {
-	return socket->described_pid != (__u32)(bpf_get_current_pid_tgid() >> 32) ||
-	       now_ns - socket->described_ns >= DESCRIBE_EVERY_NS;
+	return socket->described_pid != pid || now_ns - socket->described_ns >= DESCRIBE_EVERY_NS;
 }
 
 /* Tells of a connection and the process at this end. */
@@ -205,9 +207,10 @@ static __noinline void describe_now(void *ctx, struct tcp_sock *tcp, struct http
 }
 
 /* The same, where it has to. */
-static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call)
+static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call,
+				     __u32 pid)
 {
-	if (must_describe(socket, call->message.time_ns))
+	if (must_describe(socket, pid, call->message.time_ns))
 		describe_now(ctx, tcp, socket, call);
 }
 
