@@ -136,8 +136,8 @@ static __always_inline struct go_process *known_go_process(struct known_go *know
 #define GOROUTINE_BYTES 1024 /* of struct g that may be looked at; a power of two */
 
 /*
- * Notes in a message who made the call. As read_goroutine, but reads once: each time costs more than what is read. It is
- * put behind what was captured.
+ * Notes in a message who made the call. As read_goroutine, but reads once: each time costs more than what is read. It
+ * is put behind what was captured.
  */
 static __always_inline void note_goroutine(struct known_go *known, struct captured_message *captured)
 {
@@ -163,8 +163,7 @@ static __always_inline void note_goroutine(struct known_go *known, struct captur
 		     : "+r"(goid), "+r"(parent_goid), "+r"(last)
 		     : "i"(GOROUTINE_BYTES - sizeof(message->goroutine)));
 	/* Code that is not Go's, such as C's, has other things in the register, and runs on another stack. */
-	if (bpf_probe_read_user(read, last + sizeof(message->goroutine),
-				(const void *)goroutine_address(registers)) ||
+	if (bpf_probe_read_user(read, last + sizeof(message->goroutine), (const void *)goroutine_address(registers)) ||
 	    stack <= bounds[0] || stack > bounds[1])
 		return;
 	message->goroutine = *(__u64 *)(read + goid);

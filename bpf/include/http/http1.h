@@ -17,8 +17,8 @@
 
 /*
  * Looks at the first bytes of a call that may begin with a head. Where the connection is known to carry HTTP/1 one is
- * likely, so all that it needs is captured at once, after what came of it before: to read a process's memory twice costs
- * more than all that is decided here.
+ * likely, so all that it needs is captured at once, after what came of it before: to read a process's memory twice
+ * costs more than all that is decided here.
  */
 static __always_inline void look_at_head(struct http_socket *socket, struct source *source, struct call *call)
 {
@@ -67,7 +67,7 @@ static __always_inline void look_at_head(struct http_socket *socket, struct sour
 /* The last bytes of a call that is ending. */
 static __always_inline __u64 tail_of_call(struct source *source, struct call *call)
 {
-	if (!call->ending)
+	if (!call->ending || source->nowhere)
 		return 0;
 	if (source->copied)
 		return source->tail;
@@ -122,8 +122,8 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	if (call->prefix_length) {
 		have = call->prefix_length & 7;
 		if (call->captured)
-			*(__u64 *)captured->data = socket->prefix[direction] |
-						   *(__u64 *)(captured->data + have) << have * 8;
+			*(__u64 *)captured->data = socket->prefix[direction] | *(__u64 *)(captured->data + have)
+										       << have * 8;
 		else
 			*(__u64 *)captured->data = socket->prefix[direction];
 	}
