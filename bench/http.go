@@ -192,7 +192,7 @@ func (r wrkResult) perSecond() float64 { return r.PerSecond }
 // httpReceiver has the HTTP probe alone, which tells of one service only: what else the host does is not counted.
 func httpReceiver(port int, traces bool) *receiverOrder {
 	config := map[string]any{
-		"http::enabled": true, "tcp::enabled": false, "kernel::ring_bytes": 16 << 20,
+		"http::enabled": true, "tcp::enabled": false,
 		"select::include": []any{map[string]any{"port": strconv.Itoa(port)}},
 	}
 	return &receiverOrder{Config: config, Probe: http.ProbeName, Traces: traces}

@@ -128,13 +128,13 @@ static __noinline struct http_socket *begin(struct sock *sk, struct tcp_sock *tc
 static __noinline int carried_tls(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, __u8 direction,
 				  __u32 sequence)
 {
-	if (must_describe(socket, bpf_ktime_get_ns())) {
+	if (must_describe(socket, bpf_get_current_pid_tgid() >> 32, bpf_ktime_get_ns())) {
 		struct call call = {.scratch = direction};
 
 		begin_message(&call.message, direction);
 		describe_socket(&call.message, socket, tcp);
 		call.offset = sequence - socket->first_sequence[direction];
-		describe(ctx, tcp, socket, &call);
+		describe_now(ctx, tcp, socket, &call);
 	}
 	note_tls(socket, tcp, direction);
 	return 0;
@@ -148,6 +148,7 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 	struct call call = {.length = length, .scratch = direction, .ending = ending};
 	bool tls = false;
 	bool frames = false;
+	__u32 pid;
 
 	call.message.direction = direction;
 	if (socket) {
@@ -183,7 +184,7 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 		return carried_tls(ctx, tcp, socket, direction, sequence);
 	}
 	call.answers_at = next_offset(tcp, socket, !direction);
-	begin_message(&call.message, direction);
+	pid = begin_message(&call.message, direction);
 	describe_socket(&call.message, socket, tcp);
 	if (frames)
 		join_frames(socket, &call);
@@ -192,9 +193,9 @@ static __always_inline int transferred(void *ctx, struct sock *sk, struct tcp_so
 			bpf_sk_storage_delete(&sockets, sk);
 		return 0;
 	}
-	if (call.head && direction == MESSAGE_SENT)
+	if (call.head && direction == MESSAGE_SENT && (__u32)call.first != WORD('H', 'T', 'T', 'P'))
 		take_go_caller(&socket->go, (__u64)sk, &call.message);
-	describe(ctx, tcp, socket, &call);
+	describe(ctx, tcp, socket, &call, pid);
 	follow(socket, source, &call);
 	return 0;
 }
@@ -251,12 +252,10 @@ int BPF_PROG(http_send, struct sock *sk, struct msghdr *msg, struct sk_buff *que
 		source.base = msg->msg_iter.ubuf + skip;
 		source.size = length;
 	} else if (msg->msg_iter.iter_type == ITER_IOVEC) {
-		struct iovec segment;
+		const struct iovec *segment = msg->msg_iter.__iov;
 
-		if (bpf_probe_read_kernel(&segment, sizeof(segment), msg->msg_iter.__iov))
-			return 0;
-		source.base = segment.iov_base + skip;
-		source.size = segment.iov_len - skip;
+		source.base = segment->iov_base + skip;
+		source.size = segment->iov_len - skip;
 		if (msg->msg_iter.nr_segs > 1) {
 			source.more = msg->msg_iter.__iov + 1;
 			source.more_count = msg->msg_iter.nr_segs - 1;

@@ -115,7 +115,9 @@ type bpfHttpSocket struct {
 	Told          uint32
 	DescribedPid  uint32
 	Received      uint32
-	Unused        uint32
+	Protocol      uint8
+	Model         uint8
+	Reserved      [2]uint8
 	Frames        [2]struct {
 		_            structs.HostLayout
 		At           uint32
@@ -132,9 +134,6 @@ type bpfHttpSocket struct {
 		Begins       bool
 		Reserved     [7]uint8
 	}
-	Protocol uint8
-	Model    uint8
-	Reserved [6]uint8
 }
 
 type bpfLossReason uint32

@@ -352,7 +352,7 @@ static __always_inline void report_frames(struct http_socket *socket, struct cal
 	frames->begins = false;
 	frames->told = frames->place;
 	frames->told_left = frames->silent ? 0 : frames->left;
-	note_goroutine(&socket->go, &captured->message);
+	note_goroutine(&socket->go, captured);
 	report_captured(captured);
 }
 

@@ -17,35 +17,57 @@
 
 /*
  * Looks at the first bytes of a call that may begin with a head. Where the connection is known to carry HTTP/1 one is
- * likely, so all that it needs is captured at once.
+ * likely, so all that it needs is captured at once, after what came of it before: to read a process's memory twice
+ * costs more than all that is decided here.
  */
 static __always_inline void look_at_head(struct http_socket *socket, struct source *source, struct call *call)
 {
 	__u8 direction = call->message.direction & 1;
 	__u32 which = call->scratch;
+	struct captured_message *captured;
+	__u32 before, wanted;
+	bool took;
 
-	if (socket->protocol == PROTOCOL_HTTP1 && !socket->prefix_length[direction] &&
-	    !socket->capture_left[direction]) {
-		struct captured_message *captured = bpf_map_lookup_elem(&scratch, &which);
-		__u32 limit = bytes_to_copy(call->length);
-		__u32 wanted = call->length < limit ? call->length : limit;
-
-		if (captured && capture(source, captured, 0, wanted) == wanted) {
-			call->captured = wanted;
-			call->first = *(__u64 *)captured->data;
-			call->few = wanted < sizeof(call->first) ? wanted : sizeof(call->first);
-			if (wanted < sizeof(call->first))
-				call->first &= (1ULL << (wanted & 7) * 8) - 1;
-			return;
-		}
+	if (source->nowhere)
+		return;
+	if (socket->protocol != PROTOCOL_HTTP1) {
+		call->few = first_bytes(source, call->length, &call->first);
+		return;
 	}
-	call->few = first_bytes(source, call->length, &call->first);
+	captured = bpf_map_lookup_elem(&scratch, &which);
+	if (!captured)
+		return;
+	before = socket->prefix_length[direction] & 7;
+	wanted = bytes_to_copy(call->length) - before;
+	if (wanted > call->length)
+		wanted = call->length;
+	if (source->size >= wanted && !source->copied && wanted) {
+		__u32 part = wanted - 1;
+
+		/* A bound that the compiler cannot see through and the verifier can. */
+		asm volatile("%0 &= %1" : "+r"(part) : "i"(MAX_HEAD_BYTES - 1));
+		took = !bpf_probe_read_user(captured->data + before, part + 1, source->base);
+	} else {
+		took = capture(source, captured, before, before + wanted) == before + wanted;
+	}
+	if (!took) {
+		call->few = first_bytes(source, call->length, &call->first);
+		return;
+	}
+	call->captured = wanted;
+	call->captured_at = before;
+	call->first = *(__u64 *)(captured->data + before);
+	call->few = sizeof(call->first);
+	if (wanted < sizeof(call->first)) {
+		call->few = wanted;
+		call->first &= (1ULL << (wanted & 7) * 8) - 1;
+	}
 }
 
 /* The last bytes of a call that is ending. */
 static __always_inline __u64 tail_of_call(struct source *source, struct call *call)
 {
-	if (!call->ending)
+	if (!call->ending || source->nowhere)
 		return 0;
 	if (source->copied)
 		return source->tail;
@@ -95,12 +117,18 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 
 	if (!captured)
 		return;
+	if (call->captured && call->captured_at != call->prefix_length)
+		call->captured = 0; /* what came before is no part of it */
 	if (call->prefix_length) {
-		*(__u64 *)captured->data = socket->prefix[direction];
 		have = call->prefix_length & 7;
+		if (call->captured)
+			*(__u64 *)captured->data = socket->prefix[direction] | *(__u64 *)(captured->data + have)
+										       << have * 8;
+		else
+			*(__u64 *)captured->data = socket->prefix[direction];
 	}
 	if (gen_ai && call->head) {
-		__u32 more = model_bytes(socket, source, call, captured, call->captured ? call->captured : have, limit);
+		__u32 more = model_bytes(socket, source, call, captured, have + call->captured, limit);
 
 		if (more > limit) {
 			limit = more;
@@ -108,8 +136,8 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 		}
 	}
 	wanted = length < limit ? length : limit;
-	if (call->captured) {
-		have = call->captured;
+	if (call->captured && have + call->captured >= wanted) {
+		have = wanted;
 	} else {
 		have = capture(source, captured, have, wanted);
 		if (have < wanted && source->more)
@@ -147,7 +175,7 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 	/* A goroutine serves what it receives, and asks for what it sends: who moves the answer says nothing. A
 	 * request may go on with the version, in a call of its own: net/http reads the length of a preface first. */
 	if (!call->head || further || (__u32)call->first != WORD('H', 'T', 'T', 'P'))
-		note_goroutine(&socket->go, &captured->message);
+		note_goroutine(&socket->go, captured);
 	report_captured(captured);
 	if (answers)
 		report_answer(source, call, have - call->prefix_length, tail);

@@ -58,11 +58,10 @@ struct http_socket {
 	__u32 told;		 /* the offset up to which was told of what is sent */
 	__u32 described_pid;	 /* the process that was told of last */
 	__u32 received;		 /* the offset up to which was told of what is received */
-	__u32 unused;
-	struct frame_stream frames[2];
 	__u8 protocol;
 	__u8 model; /* see gen_ai.h */
-	__u8 reserved[6];
+	__u8 reserved[2];
+	struct frame_stream frames[2];
 };
 
 /*
@@ -97,9 +96,10 @@ struct call {
 	__u32 prefix_length; /* how many bytes of a head came right before the call */
 	__u32 scratch;	     /* which of them is its own */
 	__u32 captured;	     /* how many of its first bytes are there already */
+	__u32 captured_at;   /* where, behind so much of the last calls */
 	bool ending;	     /* nothing of what the process gave comes after it */
 	bool head;	     /* a head begins with it, or with the bytes right before it */
-	__u8 reserved[2];
+	__u8 reserved[6];
 };
 
 /* What is known of a connection by its library for TLS: see tls.h. */
@@ -128,14 +128,17 @@ static __always_inline __u32 next_offset(struct tcp_sock *tcp, struct http_socke
 	       socket->first_sequence[direction & 1];
 }
 
-/* What all messages have in common that come of a call. */
-static __always_inline void begin_message(struct message *message, __u8 direction)
+/* What all messages have in common that come of a call. Returns the id of the process. */
+static __always_inline __u32 begin_message(struct message *message, __u8 direction)
 {
+	__u64 pid_tid = bpf_get_current_pid_tgid();
+
 	__builtin_memset(message, 0, sizeof(*message));
 	message->time_ns = bpf_ktime_get_ns();
-	message->tid = bpf_get_current_pid_tgid();
+	message->tid = pid_tid;
 	message->direction = direction;
 	message->lost = messages_lost;
+	return pid_tid >> 32;
 }
 
 /* Sends a message, and remembers if it could not. */
@@ -156,14 +159,13 @@ static __always_inline void describe_socket(struct message *message, struct http
 }
 
 /* Whether user space has not been told whose a connection is now, or may have forgotten. */
-static __always_inline bool must_describe(struct http_socket *socket, __u64 now_ns)
+static __always_inline bool must_describe(struct http_socket *socket, __u32 pid, __u64 now_ns)
 {
-	return socket->described_pid != (__u32)(bpf_get_current_pid_tgid() >> 32) ||
-	       now_ns - socket->described_ns >= DESCRIBE_EVERY_NS;
+	return socket->described_pid != pid || now_ns - socket->described_ns >= DESCRIBE_EVERY_NS;
 }
 
-/* Tells of a connection and the process at this end, where it has to. */
-static __noinline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call)
+/* Tells of a connection and the process at this end. */
+static __noinline void describe_now(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call)
 {
 	struct inet_sock *inet = &tcp->inet_conn.icsk_inet;
 	struct sock_common *common = &inet->sk.__sk_common;
@@ -173,8 +175,6 @@ static __noinline void describe(void *ctx, struct tcp_sock *tcp, struct http_soc
 	struct message_head *head;
 	__u32 which = call->scratch;
 
-	if (!must_describe(socket, call->message.time_ns))
-		return;
 	described = bpf_map_lookup_elem(&descriptions, &which);
 	if (!described)
 		return;
@@ -204,6 +204,14 @@ static __noinline void describe(void *ctx, struct tcp_sock *tcp, struct http_soc
 		return;
 	socket->described_pid = task->tgid;
 	socket->described_ns = call->message.time_ns;
+}
+
+/* The same, where it has to. */
+static __always_inline void describe(void *ctx, struct tcp_sock *tcp, struct http_socket *socket, struct call *call,
+				     __u32 pid)
+{
+	if (must_describe(socket, pid, call->message.time_ns))
+		describe_now(ctx, tcp, socket, call);
 }
 
 /* Sends where bytes are. There is no context here: where a perf buffer takes the place of the ring, nothing loads. */
