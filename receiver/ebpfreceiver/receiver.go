@@ -195,6 +195,7 @@ func (r *ebpfReceiver) startProbes() (err error) {
 		}
 		attached = append(attached, exchanges...)
 	}
+	r.kernel.ForgetTypes()
 	r.logger.Info("Observing this host", zap.Stringers("capabilities", attached))
 	return nil
 }
