@@ -47,11 +47,6 @@ type attribute struct {
 	kind attributeKind
 }
 
-// says tells whether two attributes of the same key say the same.
-func (a *attribute) says(b *attribute) bool {
-	return a.bits == b.bits && a.kind == b.kind && sameText(a.text, b.text)
-}
-
 // sameText compares texts that mostly are the same string, so that their bytes need not be looked at.
 func sameText(a, b string) bool {
 	return len(a) == len(b) && (unsafe.StringData(a) == unsafe.StringData(b) || a == b)
@@ -81,6 +76,31 @@ func (a *attribute) set(value pcommon.Value) {
 type attributeList struct {
 	attributes [maxAttributes]attribute
 	length     int
+	// follows are the attributes that are expected: those that a former span had. As long as these are the keys, what is
+	// put goes to them at once and nothing is listed. nil: none are expected, or something else has come.
+	follows *attributeShape
+	strayed bool // something else has come, so the list is not whole
+}
+
+// expect empties the list and has it follow a shape; nil: none.
+func (l *attributeList) expect(shape *attributeShape) {
+	l.length, l.follows, l.strayed = 0, shape, false
+}
+
+// put adds an attribute.
+func (l *attributeList) put(key, text string, bits uint64, kind attributeKind) {
+	if l.follows != nil {
+		l.strayed = !l.follows.take(l.length, key, text, bits, kind)
+		if l.length++; l.strayed {
+			l.follows = nil
+		}
+		return
+	}
+	if l.strayed {
+		return
+	}
+	a := l.next(key, kind)
+	a.text, a.bits = text, bits
 }
 
 // next gives the place of the next attribute.
@@ -94,15 +114,15 @@ func (l *attributeList) next(key string, kind attributeKind) *attribute {
 	return a
 }
 
-func (l *attributeList) putStr(key, text string)  { l.next(key, kindText).text = text }
-func (l *attributeList) putList(key, text string) { l.next(key, kindTextList).text = text }
+func (l *attributeList) putStr(key, text string)  { l.put(key, text, 0, kindText) }
+func (l *attributeList) putList(key, text string) { l.put(key, text, 0, kindTextList) }
 func (l *attributeList) putTexts(key string, texts []string) {
-	l.next(key, kindTexts).text = joinTexts(texts)
+	l.put(key, joinTexts(texts), 0, kindTexts)
 }
-func (l *attributeList) putTrue(key string)         { l.next(key, kindTrue) }
-func (l *attributeList) putInt(key string, n int64) { l.next(key, kindInteger).bits = uint64(n) }
-func (l *attributeList) putDouble(k string, n float64) {
-	l.next(k, kindNumber).bits = math.Float64bits(n)
+func (l *attributeList) putTrue(key string)         { l.put(key, "", 0, kindTrue) }
+func (l *attributeList) putInt(key string, n int64) { l.put(key, "", uint64(n), kindInteger) }
+func (l *attributeList) putDouble(key string, n float64) {
+	l.put(key, "", math.Float64bits(n), kindNumber)
 }
 
 // putKnown leaves an empty text out, and takes one that may be sent.
@@ -114,9 +134,22 @@ func (l *attributeList) putKnown(key, text string) {
 
 // putText leaves an empty text out.
 func (l *attributeList) putText(key, text string) {
-	if text != "" {
+	switch {
+	case text == "":
+	case l.expects(text):
+		l.putStr(key, text)
+	default:
 		l.putStr(key, validText(text))
 	}
+}
+
+// expects says whether the next attribute is expected to say the text, which may then be sent.
+func (l *attributeList) expects(text string) bool {
+	if l.follows == nil || l.length >= len(l.follows.last) {
+		return false
+	}
+	last := l.follows.last[l.length].text
+	return len(last) == len(text) && unsafe.StringData(last) == unsafe.StringData(text)
 }
 
 // attributeShape is the attributes of the last span that had the same keys, in the same order.
@@ -152,15 +185,25 @@ func (s *attributeShape) fits(l *attributeList) bool {
 	return true
 }
 
-// write makes the attributes of a span.
-func (s *attributeShape) write(l *attributeList, target pcommon.Map) {
-	for i := range s.last {
-		// A list can be changed in place, so each span has its own.
-		if now := &l.attributes[i]; !s.last[i].says(now) || now.kind == kindTextList || now.kind == kindTexts {
-			now.set(s.values[i]) // a new value: who has the old one keeps it
-			s.last[i] = *now
-		}
+// take has the attribute at a place say something. It says false where that is not the key of the attribute there.
+func (s *attributeShape) take(at int, key, text string, bits uint64, kind attributeKind) bool {
+	if at >= len(s.last) {
+		return false
 	}
+	last := &s.last[at]
+	if !sameText(last.key, key) {
+		return false
+	}
+	// A list can be changed in place, so each span has its own.
+	if last.bits != bits || last.kind != kind || !sameText(last.text, text) || kind == kindTextList || kind == kindTexts {
+		last.text, last.bits, last.kind = text, bits, kind
+		last.set(s.values[at]) // a new value: who has the old one keeps it
+	}
+	return true
+}
+
+// write makes the attributes of a span of what the shape has.
+func (s *attributeShape) write(target pcommon.Map) {
 	pairs := duplicate(&s.whole)
 	pairs.EnsureCapacity(len(s.last) + 1) // more than there is: so they move to a place of their own
 	pairs.UnsafeIntoMap(target)
@@ -178,15 +221,24 @@ type attributeShapes struct {
 	next   int // the one that makes room
 }
 
+// write makes the attributes of a span of a list.
 func (s *attributeShapes) write(l *attributeList, target pcommon.Map) {
 	if s.apart {
 		l.write(target)
 		return
 	}
+	s.find(l).write(target)
+}
+
+// find gives the shape that has the keys of a list, with what the list says.
+func (s *attributeShapes) find(l *attributeList) *attributeShape {
 	for _, shape := range s.shapes {
 		if shape.fits(l) {
-			shape.write(l, target)
-			return
+			for i := range l.length {
+				a := &l.attributes[i]
+				shape.take(i, a.key, a.text, a.bits, a.kind)
+			}
+			return shape
 		}
 	}
 	shape := newAttributeShape(l)
@@ -196,7 +248,7 @@ func (s *attributeShapes) write(l *attributeList, target pcommon.Map) {
 		s.shapes[s.next] = shape
 		s.next = (s.next + 1) % maxShapes
 	}
-	shape.write(l, target)
+	return shape
 }
 
 // write makes attributes that share nothing.
@@ -256,12 +308,12 @@ func valuesCanBeShared() bool {
 		func(m pcommon.Map) { other.CopyTo(m) },
 	} {
 		// All is tried on the first one alone, so that nothing is given back twice where values are used again.
-		shape := newAttributeShape(&list)
+		shapes := attributeShapes{}
 		first, second, third := pcommon.NewMap(), pcommon.NewMap(), pcommon.NewMap()
-		shape.write(&list, first)
-		shape.write(&list, second)
+		shapes.write(&list, first)
+		shapes.write(&list, second)
 		change(first)
-		shape.write(&list, third)
+		shapes.write(&list, third)
 		if !second.Equal(other) || !third.Equal(other) {
 			return false
 		}

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -67,6 +68,50 @@ func TestAttributeShapes(t *testing.T) {
 		require.Equal(t, want[i], written[i].AsRaw())
 	}
 	assert.Len(t, shapes.shapes, maxShapes)
+}
+
+// A span says of an exchange what one says that was made with nothing before it, whatever came before it.
+func TestSpansFollowExpectedAttributes(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	wall := func(ns uint64) time.Time { return time.Unix(0, int64(ns)) }
+	shared := newSpans(exampleScope)
+	var want []map[string]any
+	for range 3000 {
+		role := RoleServer
+		if random.IntN(2) == 0 {
+			role = RoleClient
+		}
+		e := exampleExchange(t, role, func(e *Exchange) {
+			if random.IntN(3) == 0 {
+				e.UserAgent = ""
+			}
+			if random.IntN(3) == 0 {
+				e.UserAgent = "not \xff UTF-8"
+			}
+			if random.IntN(4) == 0 {
+				e.RequestID = fmt.Sprint(random.IntN(3))
+			}
+			if random.IntN(4) == 0 {
+				e.Status, e.ErrorType = 0, "reset"
+			}
+			e.GRPC = random.IntN(5) == 0
+			e.Target = fmt.Sprintf("/%d?q=%d", random.IntN(2), random.IntN(2))
+			e.Retransmits = random.Uint32N(3)
+			e.Owner = &workload.Workload{PID: random.Uint32N(3)}
+		})
+		alone := newSpans(exampleScope)
+		require.True(t, alone.add(e, "/route", identity{}, wall))
+		want = append(want, alone.take().ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).Attributes().AsRaw())
+		require.True(t, shared.add(e, "/route", identity{}, wall))
+	}
+	got := 0
+	for _, resource := range shared.take().ResourceSpans().All() {
+		for _, span := range resource.ScopeSpans().At(0).Spans().All() { // one resource: no workload has attributes of its own
+			require.Equal(t, want[got], span.Attributes().AsRaw())
+			got++
+		}
+	}
+	assert.Equal(t, len(want), got)
 }
 
 // What a consumer does to a span is not seen in the next one.

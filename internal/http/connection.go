@@ -362,9 +362,7 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 	c.target = reuse(c.target, r.Target)
 	c.host = reuse(c.host, r.Host)
 	c.userAgent = reuse(c.userAgent, r.UserAgent)
-	// In place: it is a large structure.
-	c.pending = append(c.pending, pendingExchange{})
-	e := &c.pending[len(c.pending)-1]
+	e := c.addPending()
 	e.selected, e.doubt = selected, doubt
 	e.Role, e.Owner, e.StartNs = c.role, owner, startNs
 	e.Method, e.Target, e.Host, e.UserAgent = internMethod(r.Method), c.target, c.host, c.userAgent
@@ -382,6 +380,17 @@ func (p *pairing) begin(c *connection, m *message, head *messageHead, offset uin
 	}
 	p.keepBodies(c, e)
 	p.enter(&e.Exchange, selected, m, head)
+}
+
+// addPending gives the place of another request that waits. It is in place: it is a large structure.
+func (c *connection) addPending() *pendingExchange {
+	last := len(c.pending)
+	if last < cap(c.pending) {
+		c.pending = c.pending[:last+1] // what was there has been cleared
+	} else {
+		c.pending = append(c.pending, pendingExchange{})
+	}
+	return &c.pending[last]
 }
 
 // reuse gives the text of b, which is mostly what it was before.

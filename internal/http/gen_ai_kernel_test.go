@@ -39,6 +39,13 @@ func modelRequests() []string {
 		"/api/generate?stream=0",
 		"/api/generate?stream=0&words=1000",
 		"/api/generate?words=40",
+		"/openai/v1/chat/completions?stream=1",
+		"/api/v1/chat/completions?words=2000",
+		"/api/v1/completions",
+		"/api/v1/embeddings?words=2",
+		"/openai/v1/embeddings?words=2",
+		"/openai/deployments/small/chat/completions?stream=1&words=100",
+		"/openai/deployments/small/completions?words=7",
 		"/v1/chat/completions",
 	}
 }

@@ -24,6 +24,7 @@ type spans struct {
 	// To make the same again is what most of the work would be.
 	attributes attributeList // of the last span
 	shapes     attributeShapes
+	expected   [2]*attributeShape // of the last spans, by role; nil where attributes share nothing
 	addresses  addressTexts
 }
 
@@ -77,11 +78,30 @@ func (s *spans) add(e *Exchange, route string, id identity, wall func(monotonicN
 	if e.failed() {
 		span.Status().SetCode(ptrace.StatusCodeError)
 	}
-	s.attributes.length = 0
-	e.describe(&s.attributes, route, s.addresses)
-	s.shapes.write(&s.attributes, span.Attributes())
+	s.describe(e, route, span.Attributes())
 	s.count++
 	return true
+}
+
+// describe writes the attributes of a span. Mostly they have the keys of the last one of the same role.
+func (s *spans) describe(e *Exchange, route string, target pcommon.Map) {
+	expected := &s.expected[e.Role&1]
+	list := &s.attributes
+	if list.expect(*expected); *expected != nil {
+		e.describe(list, route, s.addresses)
+		if !list.strayed && list.length == len((*expected).last) {
+			(*expected).write(target)
+			return
+		}
+		list.expect(nil)
+	}
+	e.describe(list, route, s.addresses)
+	if s.shapes.apart {
+		list.write(target)
+		return
+	}
+	*expected = s.shapes.find(list)
+	(*expected).write(target)
 }
 
 // of gives the spans that have the resource of an exchange.

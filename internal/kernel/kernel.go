@@ -79,6 +79,11 @@ func Open(options Options, logger *zap.Logger) (*Kernel, error) {
 // BTF returns the kernel's types, nil where there are none.
 func (k *Kernel) BTF() *btf.Spec { return k.types }
 
+// ForgetTypes lets go of the kernel's types, which are some MiB of many small objects that every collection of garbage would
+// mark. It is called when everything is loaded: what is loaded later takes the kernel's own types, also where Options names
+// others.
+func (k *Kernel) ForgetTypes() { k.types = nil }
+
 // Close turns run-time statistics off again, unless somebody else wants them. Loaded collections stay.
 func (k *Kernel) Close() error {
 	k.types = nil

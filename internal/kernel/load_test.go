@@ -159,8 +159,13 @@ func TestOpenWithBTFFromFile(t *testing.T) {
 	if err := os.WriteFile(path, types, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if open(t, kernel.Options{BTFPath: path}).BTF() == nil {
+	opened := open(t, kernel.Options{BTFPath: path})
+	if opened.BTF() == nil {
 		t.Error("there are no types")
+	}
+	opened.ForgetTypes()
+	if opened.BTF() != nil {
+		t.Error("there are still types")
 	}
 }
 

@@ -24,7 +24,9 @@ const recordOverhead = 8
 type source interface {
 	setDeadline(deadline time.Time)
 	read() (sample []byte, err error) // valid until the next read
-	wake() error                      // ends a read that waits as if its deadline had passed
+	// readRest hands out more of what is there after a read, up to a number of bytes. It need not hand out everything.
+	readRest(handle func(sample []byte), limit uint64) (handled int, bytes uint64)
+	wake() error // ends a read that waits as if its deadline had passed
 	used() uint64
 	capacity() uint64
 	close() error
@@ -90,8 +92,9 @@ func (r *Reader) Drain(handle func(sample []byte)) (int, error) {
 		switch {
 		case err == nil:
 			handle(sample)
-			handled++
-			bytes += uint64(len(sample)) + recordOverhead
+			more, size := r.source.readRest(handle, limit-min(bytes, limit))
+			handled += 1 + more
+			bytes += uint64(len(sample)) + recordOverhead + size
 		case err == errUnreadable: //nolint:errorlint // our own, never wrapped, and this is the hot path
 			r.lost.Add(1)
 			bytes += recordOverhead

@@ -229,6 +229,7 @@ func (r *ebpfReceiver) startProbes() (err error) {
 		}
 		attached = append(attached, samples...)
 	}
+	r.kernel.ForgetTypes()
 	r.logger.Info("Observing this host", zap.Stringers("capabilities", attached))
 	return nil
 }

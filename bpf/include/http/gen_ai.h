@@ -26,7 +26,10 @@ enum model_request {
 
 #define EIGHT(a, b, c, d, e, f, g, h) ((__u64)WORD(e, f, g, h) << 32 | WORD(a, b, c, d))
 
-/* Whether the first bytes of a request's head, as two words, are those of a path that genai.Operation knows. */
+/*
+ * Whether the first bytes of a request's head, as two words, are those of a path that genai.Operation may know:
+ * OpenAI's alone, those that proxies and others have before it, Azure's, and Ollama's. User space looks at the rest.
+ */
 static __always_inline bool asks_model(__u64 first, __u64 second)
 {
 	switch (first) {
@@ -36,7 +39,13 @@ static __always_inline bool asks_model(__u64 first, __u64 second)
 		       second == EIGHT('/', 'e', 'm', 'b', 'e', 'd', 'd', 'i');
 	case EIGHT('P', 'O', 'S', 'T', ' ', '/', 'a', 'p'):
 		return second == EIGHT('i', '/', 'g', 'e', 'n', 'e', 'r', 'a') ||
+		       second == EIGHT('i', '/', 'v', '1', '/', 'c', 'h', 'a') ||
+		       second == EIGHT('i', '/', 'v', '1', '/', 'c', 'o', 'm') ||
+		       second == EIGHT('i', '/', 'v', '1', '/', 'e', 'm', 'b') ||
 		       (second & 0xffffffffffffULL) == EIGHT('i', '/', 'c', 'h', 'a', 't', 0, 0);
+	case EIGHT('P', 'O', 'S', 'T', ' ', '/', 'o', 'p'):
+		return second == EIGHT('e', 'n', 'a', 'i', '/', 'v', '1', '/') ||
+		       second == EIGHT('e', 'n', 'a', 'i', '/', 'd', 'e', 'p');
 	}
 	return false;
 }

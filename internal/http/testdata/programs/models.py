@@ -15,6 +15,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import ssl
 import sys
 import time
@@ -33,7 +34,10 @@ def say(**record):
 def options(target):
     url = urllib.parse.urlsplit(target)
     query = dict(urllib.parse.parse_qsl(url.query))
-    return url.path, query, int(query.get("words", 3))
+    # What proxies and Azure have before the paths of OpenAI.
+    path = re.sub("^/openai/deployments/[^/]+/", "/v1/", url.path)
+    path = re.sub("^/(openai|api)/v1/", "/v1/", path)
+    return path, query, int(query.get("words", 3))
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
