@@ -132,9 +132,14 @@ type bpfHttpSocket struct {
 		Begins       bool
 		Reserved     [7]uint8
 	}
-	Protocol uint8
-	Model    uint8
-	Reserved [6]uint8
+	Protocol   uint8
+	Model      uint8
+	Asking     uint8
+	Waiting    uint8
+	Pipelines  uint8
+	Searched   uint8
+	EarlyCalls uint8
+	Reserved   uint8
 }
 
 type bpfLossReason uint32
