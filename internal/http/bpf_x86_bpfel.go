@@ -117,7 +117,12 @@ type bpfHttpSocket struct {
 	Received      uint32
 	Protocol      uint8
 	Model         uint8
-	Reserved      [2]uint8
+	Asking        uint8
+	Waiting       uint8
+	Pipelines     uint8
+	Searched      uint8
+	EarlyCalls    uint8
+	Reserved      [5]uint8
 	Frames        [2]struct {
 		_            structs.HostLayout
 		At           uint32

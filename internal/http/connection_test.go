@@ -66,6 +66,20 @@ type wire struct {
 	captureLeft [2]int
 	prefix      [2]string
 	prefixEnd   [2]uint32
+	// See bpf/include/http/pipelining.h.
+	asking     bpfMessageDirection
+	waiting    bool
+	earlyCalls int
+}
+
+// noteHead is note_head of bpf/include/http/pipelining.h, but for what it knows of pipelining: the scripts are of losses
+// that come with it.
+func (w *wire) noteHead(direction bpfMessageDirection, text string) {
+	if !strings.HasPrefix(text, "HTTP") {
+		w.asking, w.waiting, w.earlyCalls = direction, true, 0
+	} else if w.waiting && len(text) > 9 && text[9] != '1' {
+		w.waiting, w.earlyCalls = false, 64
+	}
 }
 
 // stepNs is the time between two calls.
@@ -164,6 +178,10 @@ func (w *wire) call(direction bpfMessageDirection, text string, length int, offs
 	if head {
 		m.Kind = uint8(bpfMessageKindMESSAGE_HEAD)
 		limit = w.headBytes
+		w.noteHead(direction, whole)
+	} else if w.earlyCalls > 0 && direction == w.asking && int(m.Length) > limit {
+		w.earlyCalls--
+		limit = maxHeadBytes
 	}
 	if !vectored && !(m.Length < 8 && w.noShortTails) {
 		for i, b := range []byte(whole[max(0, len(whole)-8):]) {
@@ -445,6 +463,20 @@ func TestPairing(t *testing.T) {
 			request(get("/a")), response(okChunked), response(fmt.Sprintf("%x\r\n%s", 1400, xs(693)+"\r\n"+lastChunk)),
 			response(xs(700) + "\r\n" + lastChunk), request(get("/b")), response(noContent),
 		}, []string{"GET /a 200 0 -1", "GET /b 204 0 0"}, nil},
+
+		{"answered early, the rest comes with the next request", []step{
+			request(postChunked("/a") + "3e8\r\n" + xs(100)), response(ok(0)),
+			request(xs(900) + "\r\n" + lastChunk + postChunked("/b")), response(ok(1) + "x"),
+			request(chunk("abc") + lastChunk + get("/c")), response(noContent),
+		}, []string{"POST /a 200 -1 0", "POST /b 200 -1 1", "GET /c 204 0 0"}, nil},
+		{"answered early, the rest comes with several requests", []step{
+			request(postChunked("/a") + "3e8\r\n" + xs(100)), response(ok(0)),
+			request(xs(900) + "\r\n" + lastChunk + get("/b") + get("/c")), response(ok(1) + "x"), response(noContent),
+		}, []string{"POST /a 200 -1 0", "GET /b 200 0 1", "GET /c 204 0 0"}, nil},
+		{"answered early, the rest ends like a request", []step{
+			request(postChunked("/a")), response(ok(0)), request(chunk(xs(500)+lastChunk+fakeGet+xs(500)) + lastChunk),
+			request(get("/b")), response(noContent),
+		}, []string{"POST /a 200 -1 0", "GET /b 204 0 0"}, nil},
 
 		// Without a body.
 		{"HEAD", []step{

@@ -3,10 +3,10 @@
 package http
 
 import (
-	"debug/buildinfo"
 	"fmt"
 	"io"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -120,7 +120,7 @@ func (g *goClients) grpc(target *tls.Target) int {
 	if !has {
 		return 0
 	}
-	version, err := grpcVersion(target.Path)
+	version, err := grpcVersion(target.GoModules)
 	if err == nil {
 		var minor int
 		if minor, err = grpcMinor(version); err == nil {
@@ -133,12 +133,8 @@ func (g *goClients) grpc(target *tls.Target) int {
 }
 
 // grpcVersion reads which version of grpc-go a program was built with.
-func grpcVersion(path string) (string, error) {
-	info, err := buildinfo.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read the modules of a program of Go: %w", err)
-	}
-	for _, module := range info.Deps {
+func grpcVersion(modules []*debug.Module) (string, error) {
+	for _, module := range modules {
 		switch {
 		case module.Path != grpcModule:
 		case module.Replace == nil:

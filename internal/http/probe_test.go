@@ -834,35 +834,62 @@ func TestPipelining(t *testing.T) {
 	}
 }
 
-// Of a process that moves more messages in a call than are copied of it, more is copied from then on. What was not seen is
-// counted, and nothing is paired wrongly.
+// Of a connection that moves several requests in a call, as much is copied at once as can be. Where that is not enough, what
+// was not seen is counted, and nothing is paired wrongly.
 func TestPipeliningOfMany(t *testing.T) {
-	const count = 20
 	o := observe(t)
-	server, port := serveGo(t)
-	client := startPython(t, "raw.py", "pipeline", "127.0.0.1", strconv.Itoa(port), strconv.Itoa(count), "/first", "/second")
-	client.records(t, count)
-	server.records(t, count)
-	time.Sleep(5 * o.config.Ring.PollInterval)
-	lost := o.losses()
-	assert.NotZero(t, lost["hidden_message"])
-	for _, kind := range []ptrace.SpanKind{ptrace.SpanKindServer, ptrace.SpanKindClient} {
-		for _, span := range o.find(kind, port, "/first/") {
-			number, err := strconv.Atoi(strings.TrimPrefix(spanPath(span), "/first/"))
-			require.NoError(t, err)
-			if size, known := span.Attributes().Get(attrResponseBodySize); known {
-				assert.EqualValues(t, number, size.Int())
+	for _, test := range []struct {
+		name  string
+		count int
+		seen  bool
+	}{{"within what can be copied", 20, true}, {"beyond it", 200, false}} {
+		t.Run(test.name, func(t *testing.T) {
+			server, port := serveGo(t)
+			client := startPython(t, "raw.py", "pipeline", "127.0.0.1", strconv.Itoa(port), strconv.Itoa(test.count), "/many")
+			told := client.records(t, test.count)
+			served := server.records(t, test.count)
+			if test.seen {
+				for path := range served {
+					requested, accepted := o.ends(port, path)
+					check(t, requested, told[path], false, false)
+					check(t, accepted, served[path], false, false)
+				}
+				assert.Empty(t, o.losses())
+				return
 			}
-		}
+			time.Sleep(5 * o.config.Ring.PollInterval)
+			assert.NotZero(t, o.losses()["hidden_message"])
+			for _, kind := range []ptrace.SpanKind{ptrace.SpanKindServer, ptrace.SpanKindClient} {
+				for _, span := range o.find(kind, port, "/many/") {
+					number, err := strconv.Atoi(strings.TrimPrefix(spanPath(span), "/many/"))
+					require.NoError(t, err)
+					if size, known := span.Attributes().Get(attrResponseBodySize); known {
+						assert.EqualValues(t, number, size.Int())
+					}
+				}
+			}
+		})
 	}
-	client.tell(t, "go on")
-	told := client.records(t, count)
-	for path, served := range server.records(t, count) {
-		requested, accepted := o.ends(port, path)
-		check(t, requested, told[path], false, false)
-		check(t, accepted, served, false, false)
+}
+
+// A server that answers before it has read the whole request reads the rest of it together with the next one.
+func TestEarlyAnswers(t *testing.T) {
+	const count = 5
+	for name, writes := range map[string]string{"the next request on its own": "2", "with the rest of the one before": "1"} {
+		t.Run(name, func(t *testing.T) {
+			o := observe(t)
+			server, port := servePython(t, "raw.py", "hasty")
+			client := startPython(t, "raw.py", "early", strconv.Itoa(port), writes, "/early", strconv.Itoa(count))
+			told := client.records(t, count)
+			for path, served := range server.records(t, count) {
+				requested, accepted := o.ends(port, path)
+				served.Received = 1000
+				check(t, requested, told[path], true, false)
+				check(t, accepted, served, true, false)
+			}
+			assert.Empty(t, o.losses())
+		})
 	}
-	assert.Equal(t, lost, o.losses())
 }
 
 // A head that is longer than what is copied of it still tells its first line. What its end would have told is missing.

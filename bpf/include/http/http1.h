@@ -38,7 +38,7 @@ static __always_inline void look_at_head(struct http_socket *socket, struct sour
 	if (!captured)
 		return;
 	before = socket->prefix_length[direction] & 7;
-	wanted = bytes_to_copy(call->length) - before;
+	wanted = bytes_to_copy(socket, call) - before;
 	if (wanted > call->length)
 		wanted = call->length;
 	if (source->size >= wanted && !source->copied && wanted) {
@@ -143,6 +143,15 @@ static __always_inline void report_bytes(struct http_socket *socket, struct sour
 		if (have < wanted && source->more)
 			have = capture_more(source, captured, have, wanted, call->prefix_length);
 	}
+	if (call->head)
+		note_head(socket, call, captured, have);
+	if (hides_requests(socket, call, captured, have, limit)) {
+		limit = MAX_HEAD_BYTES;
+		wanted = length < limit ? length : limit;
+		have = capture(source, captured, call->prefix_length & 7, wanted);
+		if (have < wanted && source->more)
+			have = capture_more(source, captured, have, wanted, call->prefix_length);
+	}
 	asm volatile("%0 &= %1"
 		     : "+r"(have)
 		     : "i"(2 * MAX_HEAD_BYTES - 1)); /* for the verifier: it is no more than limit */
@@ -242,13 +251,13 @@ __noinline int follow_http1(struct http_socket *socket, struct source *source, s
 		socket->told = call->offset + call->length;
 	}
 	if (call->head)
-		report_bytes(socket, source, call, MESSAGE_HEAD, bytes_to_copy(call->length));
+		report_bytes(socket, source, call, MESSAGE_HEAD, bytes_to_copy(socket, call));
 	else if (socket->capture_left[direction])
 		report_bytes(socket, source, call, MESSAGE_DATA,
-			     bytes_to_copy_further(call->length, socket->capture_left[direction]));
-	else if (answers_model(socket, direction) && call->few && !call->prefix_length && !is_pipelining())
+			     bytes_to_copy_further(socket, call, socket->capture_left[direction]));
+	else if (answers_model(socket, direction) && call->few && !call->prefix_length && !is_pipelining(socket, call))
 		report_answer(source, call, 0, tail_of_call(source, call));
-	else if (is_pipelining()) /* a body may end in it, and a head begin */
+	else if (may_hide_head(socket, call)) /* a body may end in it, and a head begin */
 		report_bytes(socket, source, call, MESSAGE_DATA, MAX_HEAD_BYTES);
 	else
 		report_place(call, call->offset - call->prefix_length, call->length + call->prefix_length,

@@ -60,7 +60,13 @@ struct http_socket {
 	__u32 received;		 /* the offset up to which was told of what is received */
 	__u8 protocol;
 	__u8 model; /* see gen_ai.h */
-	__u8 reserved[2];
+	/* See pipelining.h. */
+	__u8 asking;	  /* the direction of requests */
+	__u8 waiting;	  /* a request was seen, and no final response to it */
+	__u8 pipelines;	  /* several requests are under way at a time */
+	__u8 searched;	  /* requests in which others were looked for */
+	__u8 early_calls; /* how many calls are still copied of a body that goes on after its response */
+	__u8 reserved[5];
 	struct frame_stream frames[2];
 };
 
@@ -99,7 +105,8 @@ struct call {
 	__u32 captured_at;   /* where, behind so much of the last calls */
 	bool ending;	     /* nothing of what the process gave comes after it */
 	bool head;	     /* a head begins with it, or with the bytes right before it */
-	__u8 reserved[6];
+	bool looked_up;	     /* whether its process pipelines */
+	__u8 reserved[5];
 };
 
 /* What is known of a connection by its library for TLS: see tls.h. */

@@ -149,7 +149,7 @@ func (f *Finder) target(opened *os.File, name string) Target {
 		if !f.note(name, err) {
 			return target
 		}
-		target.GoVersion, target.Sites = program.Version, program.Sites
+		target.GoVersion, target.GoModules, target.Sites = program.Version, program.Modules, program.Sites
 		if program.Version != "" {
 			return f.affordable(target)
 		}

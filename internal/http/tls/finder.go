@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ type Target struct {
 	Name string
 	// GoVersion is the version of Go that a program was built with; empty: the sites are those of OpenSSL.
 	GoVersion string
+	// GoModules are the modules of the sites' functions, where the program was built with modules.
+	GoModules []*debug.Module
 	Sites     []site.Site
 }
 

@@ -6,6 +6,10 @@ raw.py fetch SEND RECEIVE HOST PORT METHOD PATH REQUEST_BYTES RESPONSE_BYTES [HE
     makes one request and prints a record
 raw.py pipeline HOST PORT COUNT PREFIX...
     makes COUNT requests in one write and prints a record for each; on a new connection for each PREFIX, after a line of input
+raw.py hasty
+    serves a connection: answers each request with its head, waits, and then reads the rest with what came after it
+raw.py early PORT WRITES PREFIX COUNT
+    makes COUNT requests with chunked bodies, most of each after its response, and with it, in so many writes, the next head
 raw.py relay PORT
     is a proxy before a server's port: reads heads, moves bodies by splice, and prints records as raw.py serve
 raw.py echo
@@ -459,6 +463,48 @@ def pipeline(host, port, count, *prefixes):
             line, _, received = reader.message()
             say(path=path, status=int(line.split(" ")[1]), received=received)
         connection.close()
+
+
+def hasty():
+    for connection in listen("127.0.0.1"):
+        data = b""
+        while True:
+            while b"\r\n\r\n" not in data:
+                part = connection.recv(4096)
+                if not part:
+                    connection.close()
+                    break
+                data += part
+            else:
+                head, data = data.split(b"\r\n\r\n", 1)
+                method, path, _ = head.decode().split("\r\n")[0].split(" ")
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                time.sleep(0.02)
+                if b"chunked" in head:
+                    while b"\r\n0\r\n\r\n" not in data:
+                        data += connection.recv(4096)
+                    data = data.split(b"\r\n0\r\n\r\n", 1)[1]
+                say(method=method, path=path, status=200, received=-1, sent=2)
+                continue
+            break
+
+
+def early(port, writes, prefix, count):
+    connection = socket.create_connection(("127.0.0.1", int(port)))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    reader = Reader(connection, receive_plain)
+    paths = [f"{prefix}/{number}" for number in range(int(count))]
+    rest = []
+    for path in paths:
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n".encode()
+        rest.append(head + b"x" * 100)
+        for data in rest if writes == "2" else [b"".join(rest)]:
+            connection.sendall(data)
+        rest = [b"x" * 900 + b"\r\n0\r\n\r\n"]
+        line, _, received = reader.message()
+        say(path=path, status=int(line.split(" ")[1]), received=received, sent=1000)
+    connection.sendall(rest[0])
+    connection.close()
 
 
 def pass_message(source, target, pipe):

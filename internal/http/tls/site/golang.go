@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"debug/buildinfo"
 	"debug/elf"
+	"runtime/debug"
+	"strings"
 
 	"encoding/binary"
 	"errors"
@@ -40,6 +42,8 @@ type Program struct {
 	// Version of Go that it was built with, such as go1.26.8: the layout of structures depends on it.
 	Version string
 	Sites   []Site
+	// Modules are those that have a function with a site, as the program was built with them.
+	Modules []*debug.Module
 }
 
 // Go finds the sites of crypto/tls in a program of Go, and of further functions by their names, such as
@@ -118,6 +122,14 @@ func (i *image) golang(names []string) (Program, error) {
 	}
 	if len(program.Sites) == 0 {
 		return program, ErrNone
+	}
+	for _, module := range info.Deps {
+		if slices.ContainsFunc(program.Sites, func(at Site) bool {
+			rest, inside := strings.CutPrefix(at.Function, module.Path)
+			return inside && rest != "" && (rest[0] == '.' || rest[0] == '/')
+		}) {
+			program.Modules = append(program.Modules, module)
+		}
 	}
 	return program, nil
 }
