@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -51,6 +52,16 @@ func TestStacksAreComplete(t *testing.T) {
 		{name: "Python", least: 0.99, start: func(t *testing.T) *program {
 			return runCommand(t, exec.Command("python3", "testdata/program.py", "50"))
 		}, fits: func(*testing.T, []observed) {}},
+		{name: "Python that tells its functions", least: 0.99, start: func(t *testing.T) *program {
+			return runCommand(t, exec.Command(pythonWithNames(t), "-X", "perf", "testdata/program.py", "50"))
+		}, warm: within("recurse"), fits: func(t *testing.T, samples []observed) {
+			recursesExactly("recurse", 50)(t, samples)
+			assert.GreaterOrEqual(t, share(samples, func(s observed) bool {
+				return slices.ContainsFunc(s.frames, func(frame observedFrame) bool {
+					return frame.function == "spin" && frame.frameType == "cpython" && filepath.Base(frame.file) == "program.py"
+				})
+			}), 0.95)
+		}},
 		{name: "node", least: 0.98, start: func(t *testing.T) *program {
 			return runNode(t, "50")
 		}, warm: func(s observed) bool { return s.count("recurse") == 50 }, fits: func(t *testing.T, samples []observed) {
@@ -81,6 +92,22 @@ func TestStacksAreComplete(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pythonWithNames finds a Python that tells perf of its functions: 3.12 or later.
+func pythonWithNames(t *testing.T) string {
+	t.Helper()
+	home, err := os.UserHomeDir()
+	require.NoError(t, err)
+	candidates, err := filepath.Glob(filepath.Join(home, ".pyenv/versions/3.*/bin/python3"))
+	require.NoError(t, err)
+	for _, candidate := range append([]string{"python3"}, candidates...) {
+		if exec.Command(candidate, "-X", "perf", "-c", "import sys; sys.activate_stack_trampoline").Run() == nil {
+			return candidate
+		}
+	}
+	t.Skip("needs Python 3.12")
+	return ""
 }
 
 // runNode runs program.js with a map of what is compiled at run time.

@@ -21,9 +21,9 @@ import (
 
 // held is what a probe must not have more and more of.
 type held struct {
-	descriptors, goroutines int
-	processes, mappings     uint64
-	tables, tableBytes      uint64
+	descriptors, goroutines  int
+	processes, mappings      uint64
+	tables, tableBytes       uint64
 	heapBytes, residentPages int64
 }
 

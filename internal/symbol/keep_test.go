@@ -49,10 +49,10 @@ func TestVDSO(t *testing.T) {
 	again, err := s.OpenMemory("[vdso]", bytes.Clone(contents))
 	require.NoError(t, err)
 	assert.Same(t, image, again, "processes share it")
-	for address, any := range names {
+	for address, either := range names {
 		frames, err := image.Lookup(address, nil)
-		require.NoError(t, err, any)
-		assert.Contains(t, any, frames[0].Function)
+		require.NoError(t, err, either)
+		assert.Contains(t, either, frames[0].Function)
 	}
 	image.Close()
 	again.Close()
