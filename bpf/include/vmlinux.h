@@ -103,13 +103,8 @@ typedef struct {
 	__s64 counter;
 } atomic64_t;
 
-typedef struct seqcount {
-	unsigned int sequence;
-} seqcount_t;
-
 struct mm_struct {
 	unsigned long exec_vm;
-	seqcount_t mm_lock_seq;
 	unsigned long arg_start;
 	unsigned long arg_end;
 	unsigned long env_start;

@@ -85,6 +85,8 @@ func TestStacksAreComplete(t *testing.T) {
 			whole := share(samples, complete)
 			t.Logf("%d samples, %.2f %% complete, %.1f %% in the kernel",
 				total(samples), 100*whole, 100*share(samples, observed.inKernel))
+			t.Logf("%d ns a frame, %d frames a walk, on the whole host",
+				o.counted("walk_nanosecond")/max(o.counted("frame"), 1), o.counted("frame")/max(o.counted("walk"), 1))
 			assert.GreaterOrEqual(t, whole, test.least, "%s", folded(withoutComplete(samples), 20))
 			test.fits(t, samples)
 			if t.Failed() || testing.Verbose() {

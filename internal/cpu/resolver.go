@@ -237,7 +237,9 @@ func (r *resolver) locate(of *stack) {
 		if i > 0 {
 			address-- // in the call, not behind it
 		}
-		located = append(located, r.remembered(site{nil, address}, func() profile.Location { return r.inKernel(address) }))
+		found := r.remembered(site{nil, address}, func() profile.Location { return r.inKernel(address) })
+		missing = missing || len(found.Lines) == 0
+		located = append(located, found)
 	}
 	for i := range of.user {
 		at := &of.user[i]
@@ -257,11 +259,15 @@ func (r *resolver) locate(of *stack) {
 	}
 }
 
+// remembered finds what is at an address, once: what a file has does not change. Of the kernel, modules and BPF programs
+// come and go, and what has no name may get one.
 func (r *resolver) remembered(at site, find func() profile.Location) profile.Location {
 	found, ok := r.locations[at]
 	if !ok {
 		found = find()
-		r.locations[at] = found
+		if at.image != nil || found.Mapping == &kernelMapping && len(found.Lines) > 0 {
+			r.locations[at] = found
+		}
 	}
 	return found
 }

@@ -27,7 +27,7 @@ type stack struct {
 
 	unwanted bool // its process is not selected
 	resolved []profile.Location
-	// Code that was made at run time may get its name later: then it is looked for again, ever more rarely.
+	// Code that was made at run time, and the kernel's, may get its name later: it is looked for again, ever more rarely.
 	tries   int
 	retryAt uint64 // in the resolver's count of batches; 0: never
 }

@@ -136,7 +136,15 @@ static __always_inline bool begin_asking(struct task_struct *task, __u64 now_ns,
 	return true;
 }
 
-/* What mm_lock_seq was from Linux 6.4 to 6.12. */
+/* What mm_lock_seq is from Linux 6.13 on, and what it was from 6.4 to 6.12. */
+struct seqcount {
+	unsigned int sequence;
+} __attribute__((preserve_access_index));
+
+struct mm_struct___counted {
+	struct seqcount mm_lock_seq;
+} __attribute__((preserve_access_index));
+
 struct mm_struct___older {
 	int mm_lock_seq;
 } __attribute__((preserve_access_index));
@@ -144,10 +152,11 @@ struct mm_struct___older {
 /* Changes whenever anything is mapped or unmapped; always 0 where the kernel does not count that. */
 static __always_inline __u32 changes_of(struct mm_struct *mm)
 {
+	struct mm_struct___counted *counted = (void *)mm;
 	struct mm_struct___older *older = (void *)mm;
 
-	if (bpf_core_field_exists(mm->mm_lock_seq.sequence))
-		return mm->mm_lock_seq.sequence;
+	if (bpf_core_field_exists(counted->mm_lock_seq.sequence))
+		return BPF_CORE_READ(counted, mm_lock_seq.sequence);
 	if (bpf_core_field_exists(older->mm_lock_seq))
 		return BPF_CORE_READ(older, mm_lock_seq);
 	return 0;
