@@ -84,8 +84,10 @@ static __always_inline bool find_row(const struct mapping *mapping, __u64 addres
 	void *table;
 
 	table = bpf_map_lookup_elem(&tables, &slot);
-	if (!table || address >> 32 || index >= buckets)
+	if (!table || address >> 32 || !buckets)
 		return false;
+	if (index >= buckets) /* the last row holds for all that is behind it */
+		index = buckets - 1;
 	bucket = bpf_map_lookup_elem(table, &index);
 	if (!bucket)
 		return false;
