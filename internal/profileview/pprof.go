@@ -3,6 +3,7 @@ package profileview
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/google/pprof/profile"
 )
@@ -143,7 +144,8 @@ func (c *pprofConverter) samples(columns map[int32]int) {
 		key.valueType = 0
 		converted := known[key]
 		if converted == nil {
-			converted = &profile.Sample{Value: make([]int64, len(c.converted.SampleType)), Label: c.labelsOf(from.sampleKey)}
+			converted = &profile.Sample{Value: make([]int64, len(c.converted.SampleType))}
+			converted.Label, converted.NumLabel = c.labelsOf(from.sampleKey)
 			for _, place := range unpack(c.stacks.entries[from.stack]) {
 				converted.Location = append(converted.Location, c.converted.Location[place])
 			}
@@ -154,20 +156,27 @@ func (c *pprofConverter) samples(columns map[int32]int) {
 	}
 }
 
-// labelsOf are all attributes, of which the sample's go before the resource's.
-func (c *pprofConverter) labelsOf(key sampleKey) map[string][]string {
-	labels := map[string][]string{}
+// labelsOf are all attributes, of which the sample's go before the resource's. Integers must be integers: what looks like a
+// number in -tagfocus is compared with these only.
+func (c *pprofConverter) labelsOf(key sampleKey) (texts map[string][]string, integers map[string][]int64) {
+	texts, integers = map[string][]string{}, map[string][]int64{}
 	for _, set := range []int32{key.resource, key.labels} {
 		for _, label := range c.unpackLabels(set) {
-			labels[label.Key] = []string{label.Value}
+			delete(texts, label.Key)
+			delete(integers, label.Key)
+			if number, err := strconv.ParseInt(label.Value, 10, 64); err == nil && label.Integer {
+				integers[label.Key] = []int64{number}
+			} else {
+				texts[label.Key] = []string{label.Value}
+			}
 		}
 	}
 	link := c.links.entries[key.link]
 	if link.TraceID != "" {
-		labels[labelTraceID] = []string{link.TraceID}
+		texts[labelTraceID] = []string{link.TraceID}
 	}
 	if link.SpanID != "" {
-		labels[labelSpanID] = []string{link.SpanID}
+		texts[labelSpanID] = []string{link.SpanID}
 	}
-	return labels
+	return texts, integers
 }

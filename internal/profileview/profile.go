@@ -19,8 +19,9 @@ func (t ValueType) String() string { return t.Name + "/" + t.Unit }
 
 // Label is an attribute of a process or of a sample.
 type Label struct {
-	Key   string
-	Value string
+	Key     string
+	Value   string
+	Integer bool // and so is the value's text
 }
 
 // Link is the span in which a sample was taken, in hexadecimal digits; empty when there was none.
@@ -34,7 +35,7 @@ type Link struct {
 type Profile struct {
 	strings    set[string]
 	types      set[ValueType]
-	attributes set[attributePlaces]
+	attributes set[Label]
 	functions  set[function]
 	mappings   set[mapping]
 	locations  set[location]
@@ -56,8 +57,6 @@ type Profile struct {
 	// Skipped counts samples that are missing because the file has them wrong, by reason.
 	Skipped map[string]int64
 }
-
-type attributePlaces struct{ key, value int32 }
 
 type function struct {
 	name, systemName, file int32
@@ -173,7 +172,9 @@ func (p *Profile) unpackLabels(place int32) []Label {
 	places := unpack(p.labels.entries[place])
 	labels := make([]Label, 0, len(places)/2)
 	for i := 0; i+1 < len(places); i += 2 {
-		labels = append(labels, Label{Key: p.text(int32(places[i])), Value: p.text(int32(places[i+1]))})
+		labels = append(labels, Label{
+			Key: p.text(int32(places[i])), Value: p.text(int32(places[i+1] >> 1)), Integer: places[i+1]&1 == 1,
+		})
 	}
 	return labels
 }

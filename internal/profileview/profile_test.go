@@ -119,9 +119,10 @@ func TestPprofDetails(t *testing.T) {
 	got := converted.Sample[0]
 	assert.Equal(t, []int64{6, 6 * profiletest.Period}, got.Value)
 	assert.Equal(t, map[string][]string{
-		"process.executable.name": {"shop"}, "service.name": {"checkout"}, "container.id": {"0123456789abcdef"}, "process.pid": {"7"},
+		"process.executable.name": {"shop"}, "service.name": {"checkout"}, "container.id": {"0123456789abcdef"},
 		"thread.name": {"worker"}, "trace_id": {trace.String()}, "span_id": {span.String()},
 	}, got.Label)
+	assert.Equal(t, map[string][]int64{"process.pid": {7}}, got.NumLabel)
 
 	require.Len(t, got.Location, 4)
 	leaf, inlined, unnamed, root := got.Location[0], got.Location[1], got.Location[2], got.Location[3]
@@ -170,6 +171,15 @@ func TestGoToolPprof(t *testing.T) {
 		compared++
 	}
 	assert.Greater(t, compared, 60)
+
+	for tag, want := range map[string]int64{
+		"process.pid=810": 41 + 22 + 9 + 5, "service.name=nginx": 41 + 42 + 2*(22+9+5), "thread.name=^gc$": 11,
+	} {
+		command := exec.Command("go", "tool", "pprof", "-top", "-tagfocus="+tag, "-sample_index=samples", "-symbolize=none", path)
+		output, err := command.CombinedOutput()
+		require.NoError(t, err, "%s", output)
+		assert.Contains(t, string(output), fmt.Sprintf("accounting for %d, ", want), tag)
+	}
 }
 
 // Messages add up, whatever their dictionaries' order is; different frequencies give the right time, but no common period.
@@ -365,6 +375,6 @@ func TestNoStack(t *testing.T) {
 	converted, err := summed.Pprof()
 	require.NoError(t, err)
 	assert.Equal(t, int64(2), converted.Sample[0].Value[0])
-	assert.Equal(t, map[string][]string{"process.pid": {"5"}, "odd": {`{"nested":1}`}}, converted.Sample[0].Label)
+	assert.Equal(t, map[string][]string{"odd": {`{"nested":1}`}}, converted.Sample[0].Label)
 	assert.Equal(t, pcommon.Timestamp(profiletest.Start().UnixNano()), pcommon.Timestamp(converted.TimeNanos))
 }
