@@ -298,23 +298,27 @@ func TestLarge(t *testing.T) {
 	times := value[figures](page, `(async () => {
 		const chart = document.getElementById("chart"), box = chart.getBoundingClientRect();
 		const drawn = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-		const frames = [];
-		for (let i = 0; i < 40; i++) {
-			const before = performance.now();
-			chart.dispatchEvent(new PointerEvent("pointermove", { clientX: box.left + 30 * i, clientY: box.top + 15 * i }));
-			await drawn();
-			frames.push((performance.now() - before) / 2);
-		}
-		const timed = async (work) => { const before = performance.now(); work(); await drawn(); return performance.now() - before; };
+		const median = async (count, work) => {
+			const times = [];
+			for (let i = 0; i < count; i++) {
+				const before = performance.now();
+				work(i);
+				await drawn();
+				times.push(performance.now() - before);
+			}
+			return times.sort((left, right) => left - right)[count >> 1];
+		};
 		const type = document.getElementById("type"), search = document.getElementById("search");
 		return {
-			frame: frames.sort((left, right) => left - right)[20],
-			type: await timed(() => type.dispatchEvent(new Event("change"))),
-			search: await timed(() => { search.value = "function12"; search.dispatchEvent(new Event("input")); }),
-			zoom: await timed(() => chart.dispatchEvent(new MouseEvent("click", { clientX: box.left + 400, clientY: box.top + 30 }))),
+			frame: await median(40, (i) => chart.dispatchEvent(
+				new PointerEvent("pointermove", { clientX: box.left + 30 * i, clientY: box.top + 15 * i }))) / 2,
+			type: await median(5, () => type.dispatchEvent(new Event("change"))),
+			search: await median(5, (i) => { search.value = "function1" + i; search.dispatchEvent(new Event("input")); }),
+			zoom: await median(5, (i) => chart.dispatchEvent( // to a program and back, in turn
+				new MouseEvent("click", { clientX: box.left + 400, clientY: box.top + (i % 2 === 0 ? 30 : 10) }))),
 		};
 	})()`)
-	t.Logf("median picture after %.1f ms, another type after %.0f ms, a search after %.0f ms, a zoom after %.0f ms",
+	t.Logf("medians: a picture after %.1f ms, another type after %.0f ms, a search after %.0f ms, a zoom after %.0f ms",
 		times.Frame, times.Type, times.Search, times.Zoom)
 	assert.Less(t, times.Frame, 50.0, "ms; 16.7 is what a screen shows")
 	assert.Less(t, max(times.Type, times.Search, times.Zoom), 1000.0, "ms")

@@ -186,7 +186,7 @@ async function start() {
 
 function describeSpan([trace, span]) {
   if (trace === "" && span === "") return "(in no span)";
-  return `span ${span || "not told"} of trace ${trace || "not told"}`;
+  return `${span || "(not told)"} of trace ${trace || "(not told)"}`;
 }
 
 function tellAbout(header) {
