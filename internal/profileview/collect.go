@@ -146,8 +146,8 @@ func (p *Profile) typesOf(told ValueType, every period, filter Filter) []takenTy
 			taken = append(taken, takenType{place: p.types.add(derived), factor: every.value})
 		}
 	}
-	if len(taken) > 0 && every.value > 0 {
-		p.sampledEvery(every)
+	for _, valueType := range taken {
+		p.sampledEvery(valueType.place, every)
 	}
 	return taken
 }

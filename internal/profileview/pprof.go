@@ -28,14 +28,14 @@ func (p *Profile) Pprof() (*profile.Profile, error) {
 		columns[place] = column
 		converted.SampleType = append(converted.SampleType, &profile.ValueType{Type: valueType.Name, Unit: valueType.Unit})
 	}
-	converted.DefaultSampleType = p.defaultType().Name
+	converted.DefaultSampleType = p.types.entries[p.defaultType()].Name
 	if !p.start.IsZero() {
 		converted.TimeNanos = p.start.UnixNano()
 		converted.DurationNanos = p.end.Sub(p.start).Nanoseconds()
 	}
-	if p.periods == 1 {
-		converted.PeriodType = &profile.ValueType{Type: p.period.valueType.Name, Unit: p.period.valueType.Unit}
-		converted.Period = p.period.value
+	if every := p.periods[p.defaultType()]; every.value > 0 {
+		converted.PeriodType = &profile.ValueType{Type: every.valueType.Name, Unit: every.valueType.Unit}
+		converted.Period = every.value
 	}
 	converter := pprofConverter{Profile: p, converted: converted}
 	converter.functions()
@@ -49,16 +49,13 @@ func (p *Profile) Pprof() (*profile.Profile, error) {
 	return converted, nil
 }
 
-// defaultType is what people look at first: processor time, or what there is.
-func (p *Profile) defaultType() ValueType {
-	types := p.Types()
-	for _, valueType := range types {
-		if valueType.Name == "cpu" {
-			return valueType
+// defaultType is the place of what people look at first: processor time, or what there is. There is a sample, so a type.
+func (p *Profile) defaultType() int32 {
+	types := p.shownTypes()
+	for _, place := range types {
+		if p.types.entries[place].Name == "cpu" {
+			return place
 		}
-	}
-	if len(types) == 0 {
-		return ValueType{}
 	}
 	return types[0]
 }

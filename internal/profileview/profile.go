@@ -46,9 +46,8 @@ type Profile struct {
 	samples map[sampleKey]int // place in order
 	order   []sample
 
-	start, end time.Time // of all profiles, zero when none tells
-	period     period
-	periods    int // how many different ones were seen, 2 at most
+	start, end time.Time        // of all profiles, zero when none tells
+	periods    map[int32]period // of each type of values; zero where profiles have different ones
 
 	// Messages and Samples are how many were read, those that a filter left out not counted.
 	Messages int64
@@ -94,7 +93,7 @@ type period struct {
 
 // NewProfile returns one without samples.
 func NewProfile() *Profile {
-	profile := &Profile{samples: map[sampleKey]int{}, Skipped: map[string]int64{}}
+	profile := &Profile{samples: map[sampleKey]int{}, periods: map[int32]period{}, Skipped: map[string]int64{}}
 	profile.strings.add("")
 	profile.mappings.add(mapping{})
 	profile.labels.add("")
@@ -156,14 +155,13 @@ func (p *Profile) covers(start, end time.Time) {
 	}
 }
 
-// sampledEvery notes a period. Of different ones none is told: there is room for only one, and it would be wrong for the rest.
-func (p *Profile) sampledEvery(seen period) {
-	switch {
-	case p.periods == 0:
-		p.period, p.periods = seen, 1
-	case p.period != seen:
-		p.periods = 2
+// sampledEvery notes the period of a type. Of different ones none is told: there is room for only one, and it would be wrong
+// for the rest.
+func (p *Profile) sampledEvery(place int32, seen period) {
+	if known, exists := p.periods[place]; exists && known != seen {
+		seen = period{}
 	}
+	p.periods[place] = seen
 }
 
 func (p *Profile) text(place int32) string { return p.strings.entries[place] }

@@ -144,6 +144,10 @@ func (b *builder) profile(sample Sample) pprofile.Profile {
 			profile.PeriodType().SetTypeStrindex(b.text("cpu"))
 			profile.PeriodType().SetUnitStrindex(b.text("nanoseconds"))
 			profile.SetPeriod(Period)
+		} else { // every event, as for time off the processor
+			profile.PeriodType().SetTypeStrindex(b.text(sample.Type))
+			profile.PeriodType().SetUnitStrindex(b.text(sample.Unit))
+			profile.SetPeriod(1)
 		}
 		b.byType[key] = profile
 	}
