@@ -107,7 +107,10 @@ func parse(arguments []string) (options, error) {
 	chosen.files = flags.Args()
 	var problems []error
 	if len(chosen.files) == 0 {
-		problems = append(problems, errors.New("which file to read? Name the path of the Collector's file exporter, or - for standard input"))
+		problems = append(
+			problems,
+			errors.New("which file to read? Name the path of the Collector's file exporter, or - for standard input"),
+		)
 	}
 	if chosen.html == "" && chosen.pprof == "" {
 		problems = append(problems, errors.New("what to write? Give -html OUT, -pprof OUT or both"))

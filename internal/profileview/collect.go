@@ -444,7 +444,10 @@ func (f Filter) Validate() error {
 	}
 	if f.Span != "" {
 		if _, err := hex.DecodeString(f.Span); err != nil || len(f.Span) != 16 && len(f.Span) != 32 {
-			problems = append(problems, errors.New("the span "+f.Span+" must be a span id of 16 or a trace id of 32 hexadecimal digits"))
+			problems = append(
+				problems,
+				errors.New("the span "+f.Span+" must be a span id of 16 or a trace id of 32 hexadecimal digits"),
+			)
 		}
 	}
 	return errors.Join(problems...)

@@ -245,7 +245,10 @@ func (r *Reader) prefixed() ([]byte, error) {
 	}
 	unpacked, err := r.message.DecodeAll(content, nil)
 	if err != nil { // not wrapped: a message that ends early inside is not a file that does
-		return nil, &MessageError{Number: r.number, Err: fmt.Errorf("decompress it with zstd: %v", err)} //nolint:errorlint // see above
+		return nil, &MessageError{
+			Number: r.number,
+			Err:    fmt.Errorf("decompress it with zstd: %v", err),
+		} //nolint:errorlint // see above
 	}
 	return unpacked, nil
 }

@@ -101,8 +101,16 @@ func TestPprof(t *testing.T) {
 func TestPprofDetails(t *testing.T) {
 	trace, span := profiletest.SpanOf(0)
 	sample := profiletest.Sample{
-		Process: profiletest.Process{Executable: "shop", Service: "checkout", Container: "0123456789abcdef", PID: 7}, Thread: "worker",
-		TraceID: trace, SpanID: span, Count: 3,
+		Process: profiletest.Process{
+			Executable: "shop",
+			Service:    "checkout",
+			Container:  "0123456789abcdef",
+			PID:        7,
+		},
+		Thread:  "worker",
+		TraceID: trace,
+		SpanID:  span,
+		Count:   3,
 		Stack: []profiletest.Frame{
 			{Name: "main", Kind: "native", Module: "/bin/shop"},
 			{Kind: "native", Module: "/lib/libz.so", Address: 0x402f40},
@@ -155,7 +163,17 @@ func TestGoToolPprof(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, converted.Write(file))
 	require.NoError(t, file.Close())
-	command := exec.Command("go", "tool", "pprof", "-top", "-nodecount=0", "-nodefraction=0", "-sample_index=samples", "-symbolize=none", path)
+	command := exec.Command(
+		"go",
+		"tool",
+		"pprof",
+		"-top",
+		"-nodecount=0",
+		"-nodefraction=0",
+		"-sample_index=samples",
+		"-symbolize=none",
+		path,
+	)
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	assert.Contains(t, string(output), fmt.Sprintf("of %d total", countOf(samples, "")))
@@ -206,6 +224,8 @@ func TestSum(t *testing.T) {
 	assert.Nil(t, converted.PeriodType)
 }
 
+func firstOf(profiles pprofile.Profiles) pprofile.Sample { return profileOf(profiles).Samples().At(0) }
+
 func profileOf(profiles pprofile.Profiles) pprofile.Profile {
 	return profiles.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0)
 }
@@ -234,6 +254,8 @@ func TestFilter(t *testing.T) {
 		}
 		return total
 	}
+	ofProcess := func(pid int64) int64 { return of(func(s profiletest.Sample) bool { return s.Process.PID == pid }) }
+	inTrace := of(func(s profiletest.Sample) bool { return s.TraceID == trace })
 	nginx := of(func(sample profiletest.Sample) bool { return sample.Process.Executable == "nginx" })
 	for name, test := range map[string]struct {
 		filter Filter
@@ -243,12 +265,12 @@ func TestFilter(t *testing.T) {
 		"executable":         {Filter{Processes: []string{"nginx"}}, nginx},
 		"pattern":            {Filter{Processes: []string{"ng*"}}, nginx},
 		"two":                {Filter{Processes: []string{"nothing", "nginx"}}, nginx},
-		"service":            {Filter{Processes: []string{"checkout"}}, of(func(s profiletest.Sample) bool { return s.Process.PID == 4242 })},
-		"pid":                {Filter{Processes: []string{"810"}}, of(func(s profiletest.Sample) bool { return s.Process.PID == 810 })},
-		"container":          {Filter{Processes: []string{"9a8b7c6d5e4f"}}, of(func(s profiletest.Sample) bool { return s.Process.PID == 5100 })},
+		"service":            {Filter{Processes: []string{"checkout"}}, ofProcess(4242)},
+		"pid":                {Filter{Processes: []string{"810"}}, ofProcess(810)},
+		"container":          {Filter{Processes: []string{"9a8b7c6d5e4f"}}, ofProcess(5100)},
 		"container, short":   {Filter{Processes: []string{"9a8b7c"}}, 0},
 		"span":               {Filter{Span: span.String()}, of(func(s profiletest.Sample) bool { return s.SpanID == span })},
-		"trace, upper case":  {Filter{Span: strings.ToUpper(trace.String())}, of(func(s profiletest.Sample) bool { return s.TraceID == trace })},
+		"trace, upper case":  {Filter{Span: strings.ToUpper(trace.String())}, inTrace},
 		"another span":       {Filter{Span: "00000000000000ff"}, 0},
 		"type":               {Filter{Types: []string{"samples"}}, countOf(samples, "")},
 		"type with unit":     {Filter{Types: []string{"samples/count"}}, countOf(samples, "")},
@@ -261,7 +283,11 @@ func TestFilter(t *testing.T) {
 			assert.Equal(t, test.want, collect(samples, test.filter).Total(samplesType()))
 		})
 	}
-	assert.Equal(t, []ValueType{{Name: "cpu", Unit: "nanoseconds", Derived: true}}, collect(samples, Filter{Types: []string{"cpu"}}).Types())
+	assert.Equal(
+		t,
+		[]ValueType{{Name: "cpu", Unit: "nanoseconds", Derived: true}},
+		collect(samples, Filter{Types: []string{"cpu"}}).Types(),
+	)
 	err := Filter{Processes: []string{"[a"}, Span: "xyz"}.Validate()
 	assert.ErrorContains(t, err, "[a")
 	assert.ErrorContains(t, err, "xyz")
@@ -310,7 +336,7 @@ func TestDangling(t *testing.T) {
 		}{
 			"stack":         {func(p pprofile.Profiles) { profileOf(p).Samples().At(0).SetStackIndex(bad) }, reasonStack},
 			"link":          {func(p pprofile.Profiles) { profileOf(p).Samples().At(0).SetLinkIndex(bad) }, reasonLink},
-			"attribute":     {func(p pprofile.Profiles) { profileOf(p).Samples().At(0).AttributeIndices().Append(bad) }, reasonAttribute},
+			"attribute":     {func(p pprofile.Profiles) { firstOf(p).AttributeIndices().Append(bad) }, reasonAttribute},
 			"attribute key": {func(p pprofile.Profiles) { attributeOf(p, 0).SetKeyStrindex(bad) }, reasonAttribute},
 			"type":          {func(p pprofile.Profiles) { profileOf(p).SampleType().SetTypeStrindex(bad) }, reasonType},
 			"location":      {func(p pprofile.Profiles) { stackOf(p).LocationIndices().SetAt(0, bad) }, reasonStack},
@@ -323,7 +349,11 @@ func TestDangling(t *testing.T) {
 			"build id":      {func(p pprofile.Profiles) { mappingOf(p).AttributeIndices().SetAt(0, bad) }, reasonStack},
 		} {
 			t.Run(fmt.Sprint(name, " ", bad), func(t *testing.T) {
-				other := profiletest.Sample{Process: profiletest.Process{Executable: "other"}, Count: 4, Stack: []profiletest.Frame{{Name: "fine"}}}
+				other := profiletest.Sample{
+					Process: profiletest.Process{Executable: "other"},
+					Count:   4,
+					Stack:   []profiletest.Frame{{Name: "fine"}},
+				}
 				profiles := profiletest.Build(append(profiletest.Mixed()[:1], other))
 				test.spoil(profiles)
 				summed := NewProfile()
