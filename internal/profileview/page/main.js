@@ -84,7 +84,8 @@ async function start() {
     const whole = tree.total[0];
     let text = `All: ${tree.format(whole)}`;
     if (chart.zoom !== 0) {
-      text = `${tree.name(chart.zoom)}: ${tree.format(tree.total[chart.zoom])}, ${formatShare(tree.total[chart.zoom], whole)} of ${tree.format(whole)}`;
+      const value = tree.total[chart.zoom];
+      text = `${tree.name(chart.zoom)}: ${tree.format(value)}, ${formatShare(value, whole)} of ${tree.format(whole)}`;
     }
     byId("sum").textContent = text;
     byId("back").disabled = chart.history.length === 0;
