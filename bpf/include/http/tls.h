@@ -33,8 +33,8 @@ enum tls_event {
 	TLS_ERROR_QUERY,   /* connection, and result: what the last call on it returned, for its reason */
 	TLS_GO_READ,	   /* connection, buffer, and length: at its end */
 	TLS_GO_WRITE,	   /* as above, at its begin */
-	/* connection, buffer, count, result, and what is not 0 if the bytes are only looked at: at the end of a read that has
-	   no site at its begin */
+	/* connection, buffer, count, result, and what is not 0 if the bytes are only looked at: at the end of a read
+	   that has no site at its begin */
 	TLS_READ_END,
 };
 
@@ -183,7 +183,8 @@ static __always_inline __u64 tls_value(void *ctx, __u64 cookie, __u32 index)
 /* Reads a register of a site's cookie that has nothing else. */
 static __always_inline __u64 tls_register(void *ctx, __u64 cookie, __u32 index)
 {
-	return register_at(ctx, cookie >> (TLS_EVENT_BITS + index * TLS_REGISTER_BITS) & ((1 << TLS_REGISTER_BITS) - 1));
+	return register_at(ctx,
+			   cookie >> (TLS_EVENT_BITS + index * TLS_REGISTER_BITS) & ((1 << TLS_REGISTER_BITS) - 1));
 }
 
 static __always_inline bool takes_scratch(__u32 which)
@@ -425,7 +426,8 @@ static __always_inline int tls_read_end(void *ctx, __u64 site)
 	if (length > 0 && (__u32)tls_register(ctx, site, 4))
 		return 0; /* what was received is for the read that will follow */
 	if (!thread) {
-		thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
+					      BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (!thread) {
 			count_loss(LOSS_STORAGE_FULL);
 			return 0;
