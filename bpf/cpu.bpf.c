@@ -42,6 +42,7 @@ struct {
 static __always_inline void name_sample(struct sampling *sampling, struct task_struct *task, enum sample_kind kind)
 {
 	struct sample_key *key = &sampling->key;
+	__u64 generation;
 
 	key->start_boot_ns = task->group_leader->start_boottime;
 	key->pid = task->tgid;
@@ -51,7 +52,8 @@ static __always_inline void name_sample(struct sampling *sampling, struct task_s
 	__builtin_memset(key->comm, 0, sizeof(key->comm));
 	if (by_thread)
 		bpf_get_current_comm(key->comm, sizeof(key->comm));
-	key->stack = mix(mix(sampling->walk.hash, sampling->walk.end), key->start_boot_ns ^ key->pid);
+	generation = sampling->walk.has_process ? sampling->walk.process.generation : 0;
+	key->stack = mix(mix(sampling->walk.hash, sampling->walk.end | generation << 8), key->start_boot_ns ^ key->pid);
 }
 
 /*
@@ -73,6 +75,7 @@ static __always_inline const struct sampling *look(void *ctx, __u32 place, bool 
 	walk->hash = 0;
 	walk->frames = 0;
 	walk->end = WALK_COMPLETE;
+	walk->has_process = false;
 	add_count(COUNT_SAMPLES, 1);
 	if (read_user_registers(&walk->registers)) {
 		if (!prepare_process(ctx, walk, task)) {
@@ -89,7 +92,9 @@ static __always_inline const struct sampling *look(void *ctx, __u32 place, bool 
 		add_count(COUNT_FRAMES, walk->frames - kernel_frames);
 		add_count(COUNT_END + (walk->end < WALK_ENDS ? walk->end : 0), 1);
 		if (walk->misses)
-			ask_again(ctx, task);
+			ask_again(ctx, task, ASK_INTERVAL_NS);
+		else if (walk->changed)
+			ask_again(ctx, task, recheck_interval_ns);
 	} else {
 		walk_kernel(ctx, walk);
 		kernel_frames = walk->frames;
@@ -130,7 +135,7 @@ static __always_inline void begin_wait(void *ctx, bool preempted, struct task_st
 	wait->weight = 0;
 	/* On its way back to user mode a thread is also made to, with a state of TASK_RUNNING. */
 	wait->kind = preempted || !task->__state ? SAMPLE_PREEMPTED : SAMPLE_WAITING;
-	if (!walks_when_off)
+	if (!walks_when_off || is_ignored(task))
 		return;
 	wait->weight = take_weight(now_ns);
 	if (!wait->weight)
@@ -186,7 +191,7 @@ int BPF_PROG(cpu_on)
 	if (!wait || !wait->since_ns)
 		return 0;
 	now_ns = bpf_ktime_get_ns();
-	if (!end_wait(wait, now_ns, &wait_ns))
+	if (!end_wait(wait, now_ns, &wait_ns) || is_ignored(bpf_get_current_task_btf()))
 		return 0;
 	much.count = take_weight(now_ns);
 	if (!much.count)

@@ -35,6 +35,9 @@ type bpfCpuEvent struct {
 	KernelThread uint8
 	Reserved     [2]uint8
 	Comm         [16]int8
+	Pages        uint64
+	Changes      uint32
+	ReservedToo  uint32
 }
 
 type bpfCpuEventKind uint32
@@ -86,6 +89,7 @@ type bpfProcess struct {
 	StartBootNs uint64
 	AskedNs     uint64
 	Pages       uint64
+	Changes     uint32
 	First       uint32
 	Count       uint32
 	Owner       uint32
@@ -94,7 +98,9 @@ type bpfProcess struct {
 	Ignored     uint8
 	Loading     uint8
 	Serves      uint8
-	Reserved    [5]uint8
+	Reserved    uint8
+	Generation  uint16
+	ReservedToo [6]uint8
 	_           [4]byte
 }
 
@@ -155,6 +161,8 @@ type bpfSampling struct {
 		HasMapping     uint8
 		Pending        uint8
 		Misses         uint8
+		Changed        uint8
+		_              [7]byte
 		Mapping        bpfMapping
 		Process        bpfProcess
 		Registers      struct {
@@ -189,9 +197,14 @@ type bpfWait struct {
 }
 
 type bpfWaitBudget struct {
-	_       structs.HostLayout
-	DueNs   uint64
-	Skipped uint64
+	_        structs.HostLayout
+	DueNs    uint64
+	Skipped  uint64
+	BeginNs  uint64
+	Waits    uint32
+	Usual    uint32
+	ToSkip   uint32
+	Reserved uint32
 }
 
 type bpfWalkEnd uint32
@@ -215,47 +228,48 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	bpfMapCpuCounts        = "cpu_counts"
-	bpfMapEvenSamples      = "even_samples"
-	bpfMapEvents           = "events"
-	bpfMapLosses           = "losses"
-	bpfMapMappings         = "mappings"
-	bpfMapOddSamples       = "odd_samples"
-	bpfMapProcesses        = "processes"
-	bpfMapSamplings        = "samplings"
-	bpfMapSentStacks       = "sent_stacks"
-	bpfMapTables           = "tables"
-	bpfMapWaitBudgets      = "wait_budgets"
-	bpfMapWaits            = "waits"
-	bpfProgCpuExec         = "cpu_exec"
-	bpfProgCpuExit         = "cpu_exit"
-	bpfProgCpuOff          = "cpu_off"
-	bpfProgCpuOn           = "cpu_on"
-	bpfProgCpuSample       = "cpu_sample"
-	bpfVarByCpu            = "by_cpu"
-	bpfVarByThread         = "by_thread"
-	bpfVarEra              = "era"
-	bpfVarKeepCpuCount     = "keep_cpu_count"
-	bpfVarKeepCpuEvent     = "keep_cpu_event"
-	bpfVarKeepCpuEventKind = "keep_cpu_event_kind"
-	bpfVarKeepLossReason   = "keep_loss_reason"
-	bpfVarKeepMapping      = "keep_mapping"
-	bpfVarKeepMappingKind  = "keep_mapping_kind"
-	bpfVarKeepProcess      = "keep_process"
-	bpfVarKeepRule         = "keep_rule"
-	bpfVarKeepSampleEvent  = "keep_sample_event"
-	bpfVarKeepSampleKey    = "keep_sample_key"
-	bpfVarKeepSampleKind   = "keep_sample_kind"
-	bpfVarKeepSampleValue  = "keep_sample_value"
-	bpfVarKeepStackEvent   = "keep_stack_event"
-	bpfVarKeepWalkEnd      = "keep_walk_end"
-	bpfVarMinimumWaitNs    = "minimum_wait_ns"
-	bpfVarRingIsPerfBuffer = "ring_is_perf_buffer"
-	bpfVarRingWakeupBytes  = "ring_wakeup_bytes"
-	bpfVarSelfPid          = "self_pid"
-	bpfVarWaitBurstNs      = "wait_burst_ns"
-	bpfVarWaitIntervalNs   = "wait_interval_ns"
-	bpfVarWalksWhenOff     = "walks_when_off"
+	bpfMapCpuCounts         = "cpu_counts"
+	bpfMapEvenSamples       = "even_samples"
+	bpfMapEvents            = "events"
+	bpfMapLosses            = "losses"
+	bpfMapMappings          = "mappings"
+	bpfMapOddSamples        = "odd_samples"
+	bpfMapProcesses         = "processes"
+	bpfMapSamplings         = "samplings"
+	bpfMapSentStacks        = "sent_stacks"
+	bpfMapTables            = "tables"
+	bpfMapWaitBudgets       = "wait_budgets"
+	bpfMapWaits             = "waits"
+	bpfProgCpuExec          = "cpu_exec"
+	bpfProgCpuExit          = "cpu_exit"
+	bpfProgCpuOff           = "cpu_off"
+	bpfProgCpuOn            = "cpu_on"
+	bpfProgCpuSample        = "cpu_sample"
+	bpfVarByCpu             = "by_cpu"
+	bpfVarByThread          = "by_thread"
+	bpfVarEra               = "era"
+	bpfVarKeepCpuCount      = "keep_cpu_count"
+	bpfVarKeepCpuEvent      = "keep_cpu_event"
+	bpfVarKeepCpuEventKind  = "keep_cpu_event_kind"
+	bpfVarKeepLossReason    = "keep_loss_reason"
+	bpfVarKeepMapping       = "keep_mapping"
+	bpfVarKeepMappingKind   = "keep_mapping_kind"
+	bpfVarKeepProcess       = "keep_process"
+	bpfVarKeepRule          = "keep_rule"
+	bpfVarKeepSampleEvent   = "keep_sample_event"
+	bpfVarKeepSampleKey     = "keep_sample_key"
+	bpfVarKeepSampleKind    = "keep_sample_kind"
+	bpfVarKeepSampleValue   = "keep_sample_value"
+	bpfVarKeepStackEvent    = "keep_stack_event"
+	bpfVarKeepWalkEnd       = "keep_walk_end"
+	bpfVarMinimumWaitNs     = "minimum_wait_ns"
+	bpfVarRecheckIntervalNs = "recheck_interval_ns"
+	bpfVarRingIsPerfBuffer  = "ring_is_perf_buffer"
+	bpfVarRingWakeupBytes   = "ring_wakeup_bytes"
+	bpfVarSelfPid           = "self_pid"
+	bpfVarWaitBurstNs       = "wait_burst_ns"
+	bpfVarWaitIntervalNs    = "wait_interval_ns"
+	bpfVarWalksWhenOff      = "walks_when_off"
 )
 
 // loadBpf returns the embedded CollectionSpec for bpf.
@@ -329,30 +343,31 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	ByCpu            *ebpf.VariableSpec `ebpf:"by_cpu"`
-	ByThread         *ebpf.VariableSpec `ebpf:"by_thread"`
-	Era              *ebpf.VariableSpec `ebpf:"era"`
-	KeepCpuCount     *ebpf.VariableSpec `ebpf:"keep_cpu_count"`
-	KeepCpuEvent     *ebpf.VariableSpec `ebpf:"keep_cpu_event"`
-	KeepCpuEventKind *ebpf.VariableSpec `ebpf:"keep_cpu_event_kind"`
-	KeepLossReason   *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
-	KeepMapping      *ebpf.VariableSpec `ebpf:"keep_mapping"`
-	KeepMappingKind  *ebpf.VariableSpec `ebpf:"keep_mapping_kind"`
-	KeepProcess      *ebpf.VariableSpec `ebpf:"keep_process"`
-	KeepRule         *ebpf.VariableSpec `ebpf:"keep_rule"`
-	KeepSampleEvent  *ebpf.VariableSpec `ebpf:"keep_sample_event"`
-	KeepSampleKey    *ebpf.VariableSpec `ebpf:"keep_sample_key"`
-	KeepSampleKind   *ebpf.VariableSpec `ebpf:"keep_sample_kind"`
-	KeepSampleValue  *ebpf.VariableSpec `ebpf:"keep_sample_value"`
-	KeepStackEvent   *ebpf.VariableSpec `ebpf:"keep_stack_event"`
-	KeepWalkEnd      *ebpf.VariableSpec `ebpf:"keep_walk_end"`
-	MinimumWaitNs    *ebpf.VariableSpec `ebpf:"minimum_wait_ns"`
-	RingIsPerfBuffer *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
-	RingWakeupBytes  *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
-	SelfPid          *ebpf.VariableSpec `ebpf:"self_pid"`
-	WaitBurstNs      *ebpf.VariableSpec `ebpf:"wait_burst_ns"`
-	WaitIntervalNs   *ebpf.VariableSpec `ebpf:"wait_interval_ns"`
-	WalksWhenOff     *ebpf.VariableSpec `ebpf:"walks_when_off"`
+	ByCpu             *ebpf.VariableSpec `ebpf:"by_cpu"`
+	ByThread          *ebpf.VariableSpec `ebpf:"by_thread"`
+	Era               *ebpf.VariableSpec `ebpf:"era"`
+	KeepCpuCount      *ebpf.VariableSpec `ebpf:"keep_cpu_count"`
+	KeepCpuEvent      *ebpf.VariableSpec `ebpf:"keep_cpu_event"`
+	KeepCpuEventKind  *ebpf.VariableSpec `ebpf:"keep_cpu_event_kind"`
+	KeepLossReason    *ebpf.VariableSpec `ebpf:"keep_loss_reason"`
+	KeepMapping       *ebpf.VariableSpec `ebpf:"keep_mapping"`
+	KeepMappingKind   *ebpf.VariableSpec `ebpf:"keep_mapping_kind"`
+	KeepProcess       *ebpf.VariableSpec `ebpf:"keep_process"`
+	KeepRule          *ebpf.VariableSpec `ebpf:"keep_rule"`
+	KeepSampleEvent   *ebpf.VariableSpec `ebpf:"keep_sample_event"`
+	KeepSampleKey     *ebpf.VariableSpec `ebpf:"keep_sample_key"`
+	KeepSampleKind    *ebpf.VariableSpec `ebpf:"keep_sample_kind"`
+	KeepSampleValue   *ebpf.VariableSpec `ebpf:"keep_sample_value"`
+	KeepStackEvent    *ebpf.VariableSpec `ebpf:"keep_stack_event"`
+	KeepWalkEnd       *ebpf.VariableSpec `ebpf:"keep_walk_end"`
+	MinimumWaitNs     *ebpf.VariableSpec `ebpf:"minimum_wait_ns"`
+	RecheckIntervalNs *ebpf.VariableSpec `ebpf:"recheck_interval_ns"`
+	RingIsPerfBuffer  *ebpf.VariableSpec `ebpf:"ring_is_perf_buffer"`
+	RingWakeupBytes   *ebpf.VariableSpec `ebpf:"ring_wakeup_bytes"`
+	SelfPid           *ebpf.VariableSpec `ebpf:"self_pid"`
+	WaitBurstNs       *ebpf.VariableSpec `ebpf:"wait_burst_ns"`
+	WaitIntervalNs    *ebpf.VariableSpec `ebpf:"wait_interval_ns"`
+	WalksWhenOff      *ebpf.VariableSpec `ebpf:"walks_when_off"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -410,30 +425,31 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	ByCpu            *ebpf.Variable `ebpf:"by_cpu"`
-	ByThread         *ebpf.Variable `ebpf:"by_thread"`
-	Era              *ebpf.Variable `ebpf:"era"`
-	KeepCpuCount     *ebpf.Variable `ebpf:"keep_cpu_count"`
-	KeepCpuEvent     *ebpf.Variable `ebpf:"keep_cpu_event"`
-	KeepCpuEventKind *ebpf.Variable `ebpf:"keep_cpu_event_kind"`
-	KeepLossReason   *ebpf.Variable `ebpf:"keep_loss_reason"`
-	KeepMapping      *ebpf.Variable `ebpf:"keep_mapping"`
-	KeepMappingKind  *ebpf.Variable `ebpf:"keep_mapping_kind"`
-	KeepProcess      *ebpf.Variable `ebpf:"keep_process"`
-	KeepRule         *ebpf.Variable `ebpf:"keep_rule"`
-	KeepSampleEvent  *ebpf.Variable `ebpf:"keep_sample_event"`
-	KeepSampleKey    *ebpf.Variable `ebpf:"keep_sample_key"`
-	KeepSampleKind   *ebpf.Variable `ebpf:"keep_sample_kind"`
-	KeepSampleValue  *ebpf.Variable `ebpf:"keep_sample_value"`
-	KeepStackEvent   *ebpf.Variable `ebpf:"keep_stack_event"`
-	KeepWalkEnd      *ebpf.Variable `ebpf:"keep_walk_end"`
-	MinimumWaitNs    *ebpf.Variable `ebpf:"minimum_wait_ns"`
-	RingIsPerfBuffer *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
-	RingWakeupBytes  *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
-	SelfPid          *ebpf.Variable `ebpf:"self_pid"`
-	WaitBurstNs      *ebpf.Variable `ebpf:"wait_burst_ns"`
-	WaitIntervalNs   *ebpf.Variable `ebpf:"wait_interval_ns"`
-	WalksWhenOff     *ebpf.Variable `ebpf:"walks_when_off"`
+	ByCpu             *ebpf.Variable `ebpf:"by_cpu"`
+	ByThread          *ebpf.Variable `ebpf:"by_thread"`
+	Era               *ebpf.Variable `ebpf:"era"`
+	KeepCpuCount      *ebpf.Variable `ebpf:"keep_cpu_count"`
+	KeepCpuEvent      *ebpf.Variable `ebpf:"keep_cpu_event"`
+	KeepCpuEventKind  *ebpf.Variable `ebpf:"keep_cpu_event_kind"`
+	KeepLossReason    *ebpf.Variable `ebpf:"keep_loss_reason"`
+	KeepMapping       *ebpf.Variable `ebpf:"keep_mapping"`
+	KeepMappingKind   *ebpf.Variable `ebpf:"keep_mapping_kind"`
+	KeepProcess       *ebpf.Variable `ebpf:"keep_process"`
+	KeepRule          *ebpf.Variable `ebpf:"keep_rule"`
+	KeepSampleEvent   *ebpf.Variable `ebpf:"keep_sample_event"`
+	KeepSampleKey     *ebpf.Variable `ebpf:"keep_sample_key"`
+	KeepSampleKind    *ebpf.Variable `ebpf:"keep_sample_kind"`
+	KeepSampleValue   *ebpf.Variable `ebpf:"keep_sample_value"`
+	KeepStackEvent    *ebpf.Variable `ebpf:"keep_stack_event"`
+	KeepWalkEnd       *ebpf.Variable `ebpf:"keep_walk_end"`
+	MinimumWaitNs     *ebpf.Variable `ebpf:"minimum_wait_ns"`
+	RecheckIntervalNs *ebpf.Variable `ebpf:"recheck_interval_ns"`
+	RingIsPerfBuffer  *ebpf.Variable `ebpf:"ring_is_perf_buffer"`
+	RingWakeupBytes   *ebpf.Variable `ebpf:"ring_wakeup_bytes"`
+	SelfPid           *ebpf.Variable `ebpf:"self_pid"`
+	WaitBurstNs       *ebpf.Variable `ebpf:"wait_burst_ns"`
+	WaitIntervalNs    *ebpf.Variable `ebpf:"wait_interval_ns"`
+	WalksWhenOff      *ebpf.Variable `ebpf:"walks_when_off"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

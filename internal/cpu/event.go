@@ -12,7 +12,7 @@ import (
 
 const (
 	eventSize       = int(unsafe.Sizeof(bpfCpuEvent{}))
-	stackHeaderSize = int(unsafe.Offsetof(bpfStackEvent{}.Addresses))
+	stackHeaderSize = int(unsafe.Sizeof(stackHeader{}))
 	addressSize     = int(unsafe.Sizeof(uint64(0)))
 )
 
@@ -27,6 +27,24 @@ func decodeEvent(sample []byte) (*bpfCpuEvent, error) {
 	return (*bpfCpuEvent)(unsafe.Pointer(&sample[0])), nil
 }
 
+// stackHeader is what a bpfStackEvent begins with: a sample ends with its last address, so it has no whole one.
+type stackHeader struct {
+	Process                  bpfCpuEvent
+	Stack                    uint64
+	KernelFrames, UserFrames uint16
+	End                      uint8
+	_                        [3]uint8
+}
+
+// The two have the same layout.
+var (
+	_ [unsafe.Offsetof(bpfStackEvent{}.Addresses)]byte    = [stackHeaderSize]byte{}
+	_ [unsafe.Offsetof(bpfStackEvent{}.Stack)]byte        = [unsafe.Offsetof(stackHeader{}.Stack)]byte{}
+	_ [unsafe.Offsetof(bpfStackEvent{}.KernelFrames)]byte = [unsafe.Offsetof(stackHeader{}.KernelFrames)]byte{}
+	_ [unsafe.Offsetof(bpfStackEvent{}.UserFrames)]byte   = [unsafe.Offsetof(stackHeader{}.UserFrames)]byte{}
+	_ [unsafe.Offsetof(bpfStackEvent{}.End)]byte          = [unsafe.Offsetof(stackHeader{}.End)]byte{}
+)
+
 // stackEvent is what the kernel side says of a stack.
 type stackEvent struct {
 	hash uint64
@@ -40,8 +58,7 @@ func decodeStack(sample []byte) (stackEvent, error) {
 	if len(sample) < stackHeaderSize {
 		return stackEvent{}, fmt.Errorf("decode a stack: the sample has %d bytes, a stack at least %d", len(sample), stackHeaderSize)
 	}
-	// Only what the sample has may be looked at: it ends with the last address.
-	header := (*bpfStackEvent)(unsafe.Pointer(&sample[0]))
+	header := (*stackHeader)(unsafe.Pointer(&sample[0]))
 	frames := int(header.KernelFrames) + int(header.UserFrames)
 	if room := (len(sample) - stackHeaderSize) / addressSize; frames > room {
 		return stackEvent{}, fmt.Errorf("decode a stack of %d frames: the sample has room for %d", frames, room)
@@ -49,7 +66,10 @@ func decodeStack(sample []byte) (stackEvent, error) {
 	if header.End >= uint8(bpfWalkEndWALK_ENDS) {
 		return stackEvent{}, fmt.Errorf("decode a stack: its walk ended with %d, which is nothing", header.End)
 	}
-	addresses := header.Addresses[:frames:frames]
+	var addresses []uint64
+	if frames > 0 {
+		addresses = unsafe.Slice((*uint64)(unsafe.Pointer(&sample[stackHeaderSize])), frames)
+	}
 	return stackEvent{
 		hash: header.Stack, end: bpfWalkEnd(header.End),
 		kernel: addresses[:header.KernelFrames:header.KernelFrames], user: addresses[header.KernelFrames:],

@@ -45,6 +45,9 @@ func parseCPUs(list string) ([]int, error) {
 		if to < from || to >= maxCPU {
 			return nil, fmt.Errorf("read a list of CPUs, %q: %s is no range", list, part)
 		}
+		if uint64(len(cpus))+to-from >= maxCPU {
+			return nil, fmt.Errorf("read a list of CPUs, %q: it has more than %d", list, maxCPU)
+		}
 		for cpu := from; cpu <= to; cpu++ {
 			cpus = append(cpus, int(cpu))
 		}

@@ -3,6 +3,7 @@
 package cpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,6 +77,9 @@ type Sinks struct {
 // rareChecks is how often CPUs are looked for that have come or gone.
 const rareChecks = time.Second
 
+// recheckInterval is how often it is seen to a process that maps and unmaps memory whether that was code.
+const recheckInterval = 10 * time.Second
+
 // maxJoined bounds the samples that are kept one by one until they are handed over.
 const maxJoined = 1 << 17
 
@@ -90,6 +94,10 @@ type Probe struct {
 	selector  *workload.Selector
 	sinks     Sinks
 	logger    *zap.Logger
+
+	// Set by tests.
+	walksWhenOff    bool          // as where there is no onTracepoint
+	recheckInterval time.Duration // recheckInterval if 0
 
 	loaded      sync.RWMutex // guards what is below against Stats
 	collection  *ebpf.Collection
@@ -194,16 +202,17 @@ func (p *Probe) load() error {
 	if err != nil {
 		return fmt.Errorf("read the CPU probe's object: %w", err)
 	}
-	walksWhenOff := !p.kernel.HasTracepoint(onTracepoint)
+	walksWhenOff := p.walksWhenOff || !p.kernel.HasTracepoint(onTracepoint)
 	offCPU := p.config.OffCPU
 	for name, value := range map[string]any{
-		"self_pid":         uint32(os.Getpid()),
-		"by_thread":        p.config.Threads,
-		"by_cpu":           p.config.CPUs,
-		"walks_when_off":   walksWhenOff,
-		"minimum_wait_ns":  uint64(offCPU.MinDuration.Nanoseconds()),
-		"wait_interval_ns": uint64(time.Second.Nanoseconds()) / uint64(max(offCPU.SamplesPerSecond, 1)),
-		"wait_burst_ns":    uint64(waitBurst.Nanoseconds()),
+		"self_pid":            uint32(os.Getpid()),
+		"by_thread":           p.config.Threads,
+		"by_cpu":              p.config.CPUs,
+		"walks_when_off":      walksWhenOff,
+		"recheck_interval_ns": uint64(cmp.Or(p.recheckInterval, recheckInterval).Nanoseconds()),
+		"minimum_wait_ns":     uint64(offCPU.MinDuration.Nanoseconds()),
+		"wait_interval_ns":    uint64(time.Second.Nanoseconds()) / uint64(max(offCPU.SamplesPerSecond, 1)),
+		"wait_burst_ns":       uint64(waitBurst.Nanoseconds()),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("set %s of the CPU probe: %w", name, err)
@@ -251,7 +260,7 @@ func (p *Probe) prepare() error {
 		p.logger.Error("An unwind table is missing", zap.Error(err))
 	})
 	cache := unwind.NewCache(unwind.CacheConfig{
-		ProcFS: p.config.ProcFS, MaxBytes: p.config.TableBytes, Dropped: outer.forget,
+		ProcFS: p.config.ProcFS, MaxBytes: p.config.TableBytes, Dropped: outer.forget, Ready: p.wake,
 	})
 	p.loaded.Lock()
 	defer p.loaded.Unlock()
@@ -262,7 +271,7 @@ func (p *Probe) prepare() error {
 		workloads: p.workloads, selector: p.selector, clock: p.clock, timeline: p.config.Timeline, logger: p.logger,
 		known: map[uint32]*process{}, pending: map[*process]bool{}, nextSweep: time.Now().Add(sweepInterval),
 	}
-	p.stacks = newStacks(symbols, p.config.MaxStacks, p.logger)
+	p.stacks = newStacks(p.config.ProcFS, symbols, p.config.MaxStacks, p.logger)
 	p.samples = newSamples(p.collection)
 	p.resolver = newResolver(p.config, symbols, p.logger)
 	return nil
@@ -374,6 +383,7 @@ func (p *Probe) run() {
 func (p *Probe) check(now time.Time) {
 	p.clock.Refresh()
 	p.processes.sweep(now)
+	p.processes.recognize(now)
 	p.processes.joinAll()
 	if p.clocks != nil {
 		if err := p.clocks.follow(); err != nil {
@@ -484,7 +494,9 @@ func (p *Probe) handleStack(event *bpfCpuEvent, sample []byte) {
 		p.stacks.leaveOut(decoded.hash)
 		return
 	}
-	p.stacks.add(decoded, event.key(), owner, of)
+	if p.stacks.add(decoded, event.key(), owner, of) && owner != nil {
+		p.processes.keepMap(owner, time.Now())
+	}
 }
 
 // collect takes what was counted since the last time; nil if it cannot.
@@ -507,7 +519,7 @@ func (p *Probe) collect() *batch {
 		p.logger.Error("Collect samples", zap.Error(err))
 	}
 	counted.samples, p.joined = append(counted.samples, p.joined...), p.joined[:0]
-	counted.retired = p.processes.retire()
+	counted.retired, counted.gone = p.processes.retire()
 	p.stacks.advance()
 	return counted
 }

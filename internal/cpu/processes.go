@@ -41,11 +41,13 @@ type processes struct {
 	timeline  *timeline.Timeline
 	logger    *zap.Logger
 
-	known     map[uint32]*process // by pid
-	pending   map[*process]bool   // that wait for a table
-	nextOwner uint32
-	nextSweep time.Time
-	retired   []*symbol.Image // that no process has any more
+	known          map[uint32]*process // by pid
+	pending        map[*process]bool   // that wait for a table
+	nextOwner      uint32
+	nextGeneration uint16
+	nextSweep      time.Time
+	retired        []*symbol.Image // that no process has any more
+	ended          []symbol.Process
 
 	refused  uint64    // processes for which there was no room
 	failed   uint64    // processes whose mappings could not be read
@@ -55,14 +57,22 @@ type processes struct {
 // process is one that was sampled.
 type process struct {
 	key      workload.Key
+	hint     workload.Hint
 	workload *workload.Workload
 	ignored  bool
 	loaded   *unwind.Process // nil: nothing could be read
-	places   []place
-	span     span
-	owner    uint32
-	told     []bpfMapping // while something waits for a table
-	entry    bpfProcess   // as the kernel side was told
+	// generation is another one when addresses may have got another meaning, so that stacks are new ones.
+	generation uint16
+	keptAt     time.Time // when keepMap was done
+	// What the kernel side said before the mappings were read: it asks again when that is not so any more.
+	pages   uint64
+	changes uint32
+	places  []place
+	span    span
+	owner   uint32
+	told    []bpfMapping // while something waits for a table
+	toldAt  time.Time
+	entry   bpfProcess // as the kernel side was told
 }
 
 // place is a mapping of a process, as stacks see it.
@@ -82,20 +92,31 @@ func (p *processes) look(event *bpfCpuEvent, now time.Time) {
 		p.forget(before, now)
 		before = nil
 	}
+	if before != nil && p.unchanged(before) {
+		p.tellAgain(before, event, now)
+		return
+	}
 	if before == nil && len(p.known) >= int(p.entries.MaxEntries()) {
 		p.refused++
 		return
 	}
-	found := &process{key: event.key(), workload: p.workloads.Lookup(event.key(), event.hint())}
+	found := &process{
+		key: event.key(), hint: event.hint(), workload: p.workloads.Lookup(event.key(), event.hint()), pages: event.Pages, changes: event.Changes,
+	}
 	if !p.selector.Match(found.workload, 0) {
 		found.ignored = true
 	} else if !p.load(found) {
-		// It has ended, or cannot be read. The kernel side asks again at the next sample; what was known is better than that.
+		// It has ended, or cannot be read. The kernel side asks again after a while; what was known is better than nothing.
 		p.failed++
 		if before == nil {
 			return
 		}
 		found.loaded, found.places, before.loaded, before.places = before.loaded, before.places, nil, nil
+	}
+	if found.generation = p.nextGeneration; before.isPartOf(found) {
+		found.generation = before.generation
+	} else {
+		p.nextGeneration++
 	}
 	p.known[event.Pid] = found
 	if !p.tell(found, now) {
@@ -104,6 +125,65 @@ func (p *processes) look(event *bpfCpuEvent, now time.Time) {
 	if before != nil {
 		p.release(before, now)
 	}
+}
+
+// youngFor is for how long it is seen to whether a process has executed another program than the table of workloads knew:
+// that hears of it by a ring of its own, or by reading anew.
+const youngFor = 15 * time.Second
+
+// recognize forgets processes that are not what they were taken for, so that they are looked at again.
+func (p *processes) recognize(now time.Time) {
+	for _, found := range p.known {
+		if now.Sub(found.toldAt) > youngFor {
+			continue
+		}
+		is := p.workloads.Lookup(found.key, found.hint)
+		if is.ExecutablePath != found.workload.ExecutablePath || is.ResourceKey() != found.workload.ResourceKey() {
+			p.forget(found, now)
+		}
+	}
+}
+
+// unchanged says whether a process has the same mappings still.
+func (p *processes) unchanged(found *process) bool {
+	if found.ignored || found.loaded == nil {
+		return found.ignored
+	}
+	mappings, err := unwind.Mappings(p.procfs, found.key.PID)
+	same := func(mapping unwind.Mapping, place unwind.Place) bool { return mapping == place.Mapping }
+	return err == nil && slices.EqualFunc(mappings, found.loaded.Places, same)
+}
+
+// tellAgain lets the kernel side watch a process from now on that it has asked about.
+func (p *processes) tellAgain(found *process, event *bpfCpuEvent, now time.Time) {
+	found.pages, found.changes = event.Pages, event.Changes
+	found.entry.Pages, found.entry.Changes = event.Pages, event.Changes
+	found.entry.AskedNs = p.clock.Monotonic(now)
+	err := p.entries.Update(found.key.PID, &found.entry, ebpf.UpdateExist)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		p.logger.Error("Tell the kernel side of a process again", zap.Error(err))
+	}
+}
+
+// isPartOf says whether each file that was mapped is still there, so that addresses have the meaning that they had.
+func (p *process) isPartOf(found *process) bool {
+	if p == nil || p.loaded == nil || found.loaded == nil {
+		return false
+	}
+	next := found.loaded.Places
+	for i := range p.loaded.Places {
+		mapped := &p.loaded.Places[i].Mapping
+		if mapped.Kind != unwind.MappingFile {
+			continue
+		}
+		for len(next) > 0 && next[0].Start < mapped.Start {
+			next = next[1:]
+		}
+		if len(next) == 0 || next[0].Mapping != *mapped {
+			return false
+		}
+	}
+	return true
 }
 
 // load reads the mappings. Files are read meanwhile.
@@ -132,7 +212,10 @@ func (p *processes) load(found *process) bool {
 // tell writes what is known into the maps of the kernel side. A new piece of the array of mappings is used each time: what
 // programs look at does not change under their eyes.
 func (p *processes) tell(found *process, now time.Time) bool {
-	entry := bpfProcess{StartBootNs: found.key.StartBootNs, AskedNs: p.clock.Monotonic(now)}
+	entry := bpfProcess{
+		StartBootNs: found.key.StartBootNs, AskedNs: p.clock.Monotonic(now), Generation: found.generation,
+		Pages: found.pages, Changes: found.changes,
+	}
 	if found.ignored {
 		entry.Ignored = 1
 	} else {
@@ -156,7 +239,7 @@ func (p *processes) tell(found *process, now time.Time) bool {
 		entry.First, entry.Count, entry.Owner = piece.first, piece.count, found.owner
 		p.join(found.key, &entry)
 	}
-	found.entry = entry
+	found.entry, found.toldAt = entry, now
 	if err := p.entries.Put(found.key.PID, &entry); err != nil {
 		p.warn(fmt.Errorf("tell the kernel side of process %d: %w", found.key.PID, err), now)
 		return false
@@ -254,7 +337,7 @@ func (p *processes) describe(mapped *unwind.Place, owner uint32) (described bpfM
 func (p *processes) settle(now time.Time) {
 	for found := range p.pending {
 		old := found.span
-		if !p.improved(found) {
+		if !p.improved(found, now) {
 			continue
 		}
 		if p.tell(found, now) {
@@ -266,17 +349,22 @@ func (p *processes) settle(now time.Time) {
 	}
 }
 
-// improved says whether more is known of a process than the kernel side was told.
-func (p *processes) improved(found *process) bool {
+// tellInterval is how often at most the kernel side is told of a process that waits for more tables: each time takes a new
+// piece of the array of mappings.
+const tellInterval = 50 * time.Millisecond
+
+// improved says whether it is time to tell more of a process than the kernel side knows.
+func (p *processes) improved(found *process, now time.Time) bool {
+	better, waits := false, false
 	for i := range found.told {
 		if found.told[i].Kind != uint8(bpfMappingKindMAPPING_PENDING) {
 			continue
 		}
-		if now, _ := p.describe(&found.loaded.Places[i], found.owner); now.Kind != found.told[i].Kind {
-			return true
-		}
+		described, pending := p.describe(&found.loaded.Places[i], found.owner)
+		better = better || described.Kind != found.told[i].Kind
+		waits = waits || pending
 	}
-	return false
+	return better && (!waits || now.Sub(found.toldAt) >= tellInterval)
 }
 
 // gone forgets a process that has ended or executed another program.
@@ -294,7 +382,7 @@ func (p *processes) forget(found *process, now time.Time) {
 	}
 	delete(p.known, found.key.PID)
 	p.release(found, now)
-	p.symbols.ForgetProcess(symbolProcess(p.procfs, found.key))
+	p.ended = append(p.ended, symbolProcess(p.procfs, found.key))
 }
 
 // release gives back what a process holds. Its images go when no stack has them any more.
@@ -313,11 +401,12 @@ func (p *processes) release(found *process, now time.Time) {
 	}
 }
 
-// retire takes the images that no process has any more.
-func (p *processes) retire() []*symbol.Image {
-	retired := p.retired
-	p.retired = nil
-	return retired
+// retire takes the images that no process has any more, and the processes that have ended: what is known of these is needed
+// until their last samples have names.
+func (p *processes) retire() (images []*symbol.Image, ended []symbol.Process) {
+	images, ended = p.retired, p.ended
+	p.retired, p.ended = nil, nil
+	return images, ended
 }
 
 // sweep forgets processes whose end went unseen.
@@ -355,6 +444,20 @@ func symbolProcess(procfs string, key workload.Key) symbol.Process {
 
 func processDirectory(procfs string, pid uint32) string {
 	return filepath.Join(procfs, strconv.FormatUint(uint64(pid), 10))
+}
+
+// keepInterval is how often it is looked for what a process tells of the code that it has made.
+const keepInterval = time.Second
+
+// keepMap lets functions that a process has made itself be named after it has ended.
+func (p *processes) keepMap(found *process, now time.Time) {
+	if now.Sub(found.keptAt) < keepInterval {
+		return
+	}
+	found.keptAt = now
+	if err := p.symbols.KeepProcess(symbolProcess(p.procfs, found.key)); err != nil && !errors.Is(err, symbol.ErrNoSymbols) {
+		p.logger.Debug("Open what a process tells of its code", zap.Uint32("pid", found.key.PID), zap.Error(err))
+	}
 }
 
 // place finds the mapping of an address. There may be none.

@@ -23,6 +23,7 @@ type batch struct {
 	began, ended time.Time
 	samples      []sample
 	retired      []*symbol.Image // that no stack of later batches has
+	gone         []symbol.Process
 }
 
 // sample is a stack that threads were seen with.
@@ -69,6 +70,7 @@ type resolver struct {
 	mappings  map[mappingKey]*profile.Mapping
 	modules   map[string]*profile.Mapping
 	frames    []symbol.Frame
+	batches   uint64
 	retired   [keptBatches][]*symbol.Image
 
 	named, unnamed          atomic.Uint64 // frames
@@ -139,6 +141,7 @@ func closeAll(images []*symbol.Image) {
 
 // resolve makes messages of a batch: one, unless it is too large for those who receive it.
 func (r *resolver) resolve(next *batch, handOver func(pprofile.Profiles)) {
+	r.batches++
 	for i := range next.samples {
 		if err := r.add(next, &next.samples[i]); err != nil {
 			r.refused.Add(1)
@@ -150,6 +153,9 @@ func (r *resolver) resolve(next *batch, handOver func(pprofile.Profiles)) {
 	}
 	if r.builder.Len() > 0 {
 		handOver(r.builder.Build())
+	}
+	for _, process := range next.gone {
+		r.symbols.ForgetProcess(process)
 	}
 	closeAll(r.retired[0])
 	copy(r.retired[:], r.retired[1:])
@@ -214,19 +220,26 @@ func (r *resolver) link(s *sample) profile.Link {
 
 // AppendLocations names what the addresses of a stack are.
 func (r *resolver) AppendLocations(locations []profile.Location, of *stack) []profile.Location {
-	if of.resolved == nil {
-		of.resolved = r.locate(of)
+	if of.resolved == nil || of.retryAt != 0 && r.batches >= of.retryAt {
+		r.locate(of)
 	}
 	return append(locations, of.resolved...)
 }
 
-func (r *resolver) locate(of *stack) []profile.Location {
+// maxRetryDelay is for how many batches at most, as a power of two, a name is not looked for again.
+const maxRetryDelay = 6
+
+// locate names what the addresses of a stack are.
+func (r *resolver) locate(of *stack) {
+	missing := false
 	located := make([]profile.Location, 0, len(of.kernel)+len(of.user))
 	for i, address := range of.kernel {
 		if i > 0 {
 			address-- // in the call, not behind it
 		}
-		located = append(located, r.remembered(site{nil, address}, func() profile.Location { return r.inKernel(address) }))
+		found := r.remembered(site{nil, address}, func() profile.Location { return r.inKernel(address) })
+		missing = missing || len(found.Lines) == 0
+		located = append(located, found)
 	}
 	for i := range of.user {
 		at := &of.user[i]
@@ -234,17 +247,27 @@ func (r *resolver) locate(of *stack) []profile.Location {
 		case at.image != nil:
 			located = append(located, r.remembered(site{at.image, at.address}, func() profile.Location { return r.inFile(at) }))
 		default:
-			located = append(located, r.inProcess(of, at))
+			found := r.inProcess(of, at)
+			missing = missing || at.dynamic && len(found.Lines) == 0
+			located = append(located, found)
 		}
 	}
-	return located
+	of.resolved, of.retryAt = located, 0
+	if missing {
+		of.retryAt = r.batches + 1<<min(of.tries, maxRetryDelay)
+		of.tries++
+	}
 }
 
+// remembered finds what is at an address, once: what a file has does not change. Of the kernel, modules and BPF programs
+// come and go, and what has no name may get one.
 func (r *resolver) remembered(at site, find func() profile.Location) profile.Location {
 	found, ok := r.locations[at]
 	if !ok {
 		found = find()
-		r.locations[at] = found
+		if at.image != nil || found.Mapping == &kernelMapping && len(found.Lines) > 0 {
+			r.locations[at] = found
+		}
 	}
 	return found
 }

@@ -27,6 +27,9 @@ type stack struct {
 
 	unwanted bool // its process is not selected
 	resolved []profile.Location
+	// Code that was made at run time, and the kernel's, may get its name later: it is looked for again, ever more rarely.
+	tries   int
+	retryAt uint64 // in the resolver's count of batches; 0: never
 }
 
 // frame is where a call lies.
@@ -39,6 +42,7 @@ type frame struct {
 
 // stacks are those that the kernel side has sent, by hash. One goroutine owns it.
 type stacks struct {
+	procfs  string
 	symbols *symbol.Symbolizer
 	logger  *zap.Logger
 	known   map[uint64]*stack
@@ -47,30 +51,36 @@ type stacks struct {
 	dropped uint64 // for which there was no room
 }
 
-func newStacks(symbols *symbol.Symbolizer, limit int, logger *zap.Logger) *stacks {
-	return &stacks{symbols: symbols, logger: logger, known: map[uint64]*stack{}, limit: limit}
+func newStacks(procfs string, symbols *symbol.Symbolizer, limit int, logger *zap.Logger) *stacks {
+	return &stacks{procfs: procfs, symbols: symbols, logger: logger, known: map[uint64]*stack{}, limit: limit}
 }
 
-// add finds the files that the addresses of a stack lie in. owner is nil where nothing is known of the process.
-func (s *stacks) add(event stackEvent, key workload.Key, owner *process, of *workload.Workload) {
+// add finds the files that the addresses of a stack lie in, and says whether some are in code that the process has made
+// itself. owner is nil where nothing is known of the process.
+func (s *stacks) add(event stackEvent, key workload.Key, owner *process, of *workload.Workload) (dynamic bool) {
 	if known := s.known[event.hash]; known != nil && (owner == nil || known.located()) {
 		known.used = s.flush
-		return
+		return false
 	}
 	if len(s.known) >= s.limit {
 		s.dropped++
-		return
+		return false
 	}
 	added := &stack{end: event.end, key: key, workload: of, kernel: slices.Clone(event.kernel), used: s.flush}
 	added.user = make([]frame, len(event.user))
 	for i, address := range event.user {
 		added.user[i] = s.locate(owner, address)
+		dynamic = dynamic || added.user[i].dynamic
 	}
 	s.known[event.hash] = added
+	return dynamic
 }
 
 // leaveOut takes note of a stack that is not wanted.
 func (s *stacks) leaveOut(hash uint64) {
+	if len(s.known) >= s.limit {
+		return
+	}
 	s.known[hash] = &stack{unwanted: true, used: s.flush}
 }
 
@@ -86,7 +96,7 @@ func (s *stacks) locate(owner *process, address uint64) frame {
 	}
 	if !at.opened {
 		at.opened = true
-		s.open(at)
+		s.open(owner, at)
 	}
 	found := frame{image: at.image, path: at.path, address: address, dynamic: at.kind == unwind.MappingAnonymous}
 	if at.image == nil {
@@ -101,16 +111,27 @@ func (s *stacks) locate(owner *process, address uint64) frame {
 	return found
 }
 
-func (s *stacks) open(at *place) {
-	if at.kind != unwind.MappingFile {
-		return
+func (s *stacks) open(owner *process, at *place) {
+	var err error
+	switch at.kind {
+	case unwind.MappingFile:
+		at.image, err = s.symbols.Open(at.source)
+	case unwind.MappingVDSO:
+		at.image, err = s.openVDSO(owner, at)
 	}
-	image, err := s.symbols.Open(at.source)
 	if err != nil {
 		s.logger.Debug("Open a file for its symbols", zap.String("path", at.path), zap.Error(err))
-		return
 	}
-	at.image = image
+}
+
+// openVDSO reads the code that the kernel lends to processes.
+func (s *stacks) openVDSO(owner *process, at *place) (*symbol.Image, error) {
+	mapped := unwind.Mapping{Start: at.start, End: at.end, Path: at.path, Kind: at.kind}
+	contents, err := mapped.ReadImage(s.procfs, owner.key.PID)
+	if err != nil {
+		return nil, err
+	}
+	return s.symbols.OpenMemory(at.path, contents)
 }
 
 // advance begins the next flush and forgets stacks that were not seen for some.

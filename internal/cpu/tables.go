@@ -17,6 +17,9 @@ import (
 // rowsPerBucket is how many rows of a table each entry of its index is for, on average: a search then takes three steps.
 const rowsPerBucket = 8
 
+// maxShift is by how much a 32-bit address can be shifted.
+const maxShift = 31
+
 // placement is where the kernel side finds a table.
 type placement struct {
 	slot          uint32
@@ -24,10 +27,11 @@ type placement struct {
 	shift         uint8
 }
 
-// tables puts tables into maps of the kernel side. To put one there takes as long as all programs that might look at what
-// was there before, so it is done by a goroutine of its own.
+// tables puts tables into maps of the kernel side. To put some there takes as long as all programs that might look at what
+// was there before (synchronize_rcu, tens of milliseconds), so it is done by a goroutine of its own, for all that wait.
 type tables struct {
 	outer   *ebpf.Map
+	single  bool   // there is no batch for such a map: before Linux 5.13
 	changed func() // called when a table has become ready
 	failed  func(error)
 
@@ -118,43 +122,65 @@ func (t *tables) work() {
 		switch {
 		case t.closed:
 			return
+		case len(t.queue) > 0 && (len(t.slots) > 0 || len(t.drop) == 0):
+			t.place(t.next())
 		case len(t.drop) > 0:
-			slots := t.drop
-			t.drop = nil
-			t.mutex.Unlock()
-			for _, slot := range slots {
-				if err := t.outer.Delete(slot); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-					t.failed(fmt.Errorf("remove an unwind table from slot %d: %w", slot, err))
-				}
-			}
-			t.mutex.Lock()
-			t.slots = append(t.slots, slots...)
-		case len(t.queue) > 0:
-			table := t.queue[0]
-			t.queue = t.queue[1:]
-			state := t.known[table]
-			if state == nil { // nobody wants it any more
-				break
-			}
-			t.mutex.Unlock()
-			bytes, err := t.put(table, state.placement)
-			if err != nil {
-				t.failed(err)
-			}
-			t.mutex.Lock()
-			state.placed, state.failed, state.bytes = err == nil, err != nil, bytes
-			if state.dropped {
-				t.drop = append(t.drop, state.slot)
-				break
-			}
-			t.bytes += bytes
-			t.mutex.Unlock()
-			t.changed()
-			t.mutex.Lock()
+			t.remove()
 		default:
 			t.ready.Wait()
 		}
 	}
+}
+
+// batchRows bounds how many rows are put into maps before the kernel side sees the first of them.
+const batchRows = 1 << 20
+
+// next takes tables from the queue that are still wanted. The mutex is held.
+func (t *tables) next() []*queued {
+	var taken []*queued
+	for rows := 0; len(t.queue) > 0 && rows < batchRows; t.queue = t.queue[1:] {
+		table := t.queue[0]
+		if state := t.known[table]; state != nil {
+			taken = append(taken, &queued{table: table, state: state})
+			rows += len(table.Rows)
+		}
+	}
+	return taken
+}
+
+// place puts tables there, and takes note of that. The mutex is held, but not meanwhile.
+func (t *tables) place(taken []*queued) {
+	t.mutex.Unlock()
+	t.put(taken)
+	t.mutex.Lock()
+	for _, one := range taken {
+		one.state.placed, one.state.failed, one.state.bytes = one.err == nil, one.err != nil, one.bytes
+		if one.state.dropped {
+			t.drop = append(t.drop, one.state.slot)
+		} else {
+			t.bytes += one.bytes
+		}
+	}
+	t.mutex.Unlock()
+	for _, one := range taken {
+		if one.err != nil {
+			t.failed(one.err)
+		}
+	}
+	t.changed()
+	t.mutex.Lock()
+}
+
+// remove empties the slots of tables that nobody uses any more. The mutex is held, but not meanwhile.
+func (t *tables) remove() {
+	slot := t.drop[0]
+	t.drop = t.drop[1:]
+	t.mutex.Unlock()
+	if err := t.outer.Delete(slot); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		t.failed(fmt.Errorf("remove an unwind table from slot %d: %w", slot, err))
+	}
+	t.mutex.Lock()
+	t.slots = append(t.slots, slot)
 }
 
 // layout says how large the index of a table is.
@@ -167,7 +193,7 @@ func layout(table *unwind.Table) placement {
 	wanted := max(rows/rowsPerBucket, 1)
 	shift := uint8(0)
 	if perBucket := last / wanted; perBucket > 1 {
-		shift = uint8(bits.Len32(perBucket - 1))
+		shift = uint8(min(bits.Len32(perBucket-1), maxShift))
 	}
 	return placement{buckets: last>>shift + 1, rows: rows, shift: shift}
 }
@@ -194,17 +220,51 @@ func contents(table *unwind.Table, where placement) []uint64 {
 	return entries
 }
 
-// put makes the map of a table and lets the kernel side see it.
-func (t *tables) put(table *unwind.Table, where placement) (uint64, error) {
+// queued is a table on its way into the kernel.
+type queued struct {
+	table *unwind.Table
+	state *tableState
+	inner *ebpf.Map
+	bytes uint64
+	err   error
+}
+
+// put makes the maps of tables and lets the kernel side see them.
+func (t *tables) put(taken []*queued) {
+	var slots, descriptors []uint32
+	var made []*queued
+	for _, one := range taken {
+		if one.inner, one.err = newTableMap(one.table, one.state.placement); one.err != nil {
+			continue
+		}
+		defer one.inner.Close() // the outer map keeps it
+		one.bytes = uint64(one.inner.MaxEntries()) * unwind.RowBytes
+		slots, descriptors = append(slots, one.state.slot), append(descriptors, uint32(one.inner.FD()))
+		made = append(made, one)
+	}
+	if len(made) > 1 && !t.single {
+		if _, err := t.outer.BatchUpdate(slots, descriptors, nil); err == nil {
+			return
+		}
+		t.single = true
+	}
+	for _, one := range made {
+		if err := t.outer.Put(one.state.slot, one.inner); err != nil {
+			one.bytes, one.err = 0, fmt.Errorf("put an unwind table into slot %d: %w", one.state.slot, err)
+		}
+	}
+}
+
+// newTableMap makes the map of a table.
+func newTableMap(table *unwind.Table, where placement) (made *ebpf.Map, err error) {
 	entries := contents(table, where)
 	inner, err := ebpf.NewMap(&ebpf.MapSpec{
 		Name: "unwind_table", Type: ebpf.Array, KeySize: 4, ValueSize: unwind.RowBytes, MaxEntries: uint32(len(entries)),
 		Flags: unix.BPF_F_INNER_MAP,
 	})
 	if err != nil {
-		return 0, fmt.Errorf("make a map for an unwind table of %d rows: %w", len(table.Rows), err)
+		return nil, fmt.Errorf("make a map for an unwind table of %d rows: %w", len(table.Rows), err)
 	}
-	defer inner.Close() // the outer map keeps it
 	const batch = 1 << 15
 	keys := make([]uint32, min(batch, len(entries)))
 	for start := 0; start < len(entries); start += batch {
@@ -213,11 +273,9 @@ func (t *tables) put(table *unwind.Table, where placement) (uint64, error) {
 			keys[i] = uint32(start + i)
 		}
 		if _, err := inner.BatchUpdate(keys[:len(part)], part, nil); err != nil {
-			return 0, fmt.Errorf("write an unwind table of %d rows: %w", len(table.Rows), err)
+			inner.Close()
+			return nil, fmt.Errorf("write an unwind table of %d rows: %w", len(table.Rows), err)
 		}
 	}
-	if err := t.outer.Put(where.slot, inner); err != nil {
-		return 0, fmt.Errorf("put an unwind table into slot %d: %w", where.slot, err)
-	}
-	return uint64(len(entries)) * unwind.RowBytes, nil
+	return inner, nil
 }

@@ -20,6 +20,7 @@ import (
 // overlap.
 type perfMap struct {
 	open func() (*os.File, error)
+	kept *os.File // what was opened last: the process may end, and its file be out of reach, before the names are asked for
 
 	identity fileIdentity
 	consumed int64 // bytes of the file, in whole lines
@@ -72,18 +73,18 @@ func (m *perfMap) name(entry perfEntry) []byte {
 
 // refresh reads what was added since the last time, or everything if it is another file.
 func (m *perfMap) refresh() error {
-	opened, err := m.open()
-	if err != nil {
+	err := m.keep()
+	opened := m.kept
+	if opened == nil {
 		return err
 	}
-	defer opened.Close()
 	status, err := opened.Stat()
 	if err != nil {
 		return fmt.Errorf("find the size of %s: %w", opened.Name(), err)
 	}
 	identity := inodeOf(status)
 	if identity != m.identity || status.Size() < m.consumed {
-		*m = perfMap{open: m.open, checked: m.checked, identity: identity}
+		*m = perfMap{open: m.open, kept: opened, checked: m.checked, identity: identity}
 	}
 	if status.Size() == m.consumed || m.full {
 		return m.limit()
@@ -95,6 +96,24 @@ func (m *perfMap) refresh() error {
 		return fmt.Errorf("read %s: %w", opened.Name(), err)
 	}
 	return m.limit()
+}
+
+// keep opens the file, and lets go of the one before. Where there is none any more, that one is kept.
+func (m *perfMap) keep() error {
+	opened, err := m.open()
+	if err != nil {
+		return err
+	}
+	m.close()
+	m.kept = opened
+	return nil
+}
+
+func (m *perfMap) close() {
+	if m.kept != nil {
+		m.kept.Close()
+		m.kept = nil
+	}
 }
 
 func (m *perfMap) limit() error {

@@ -7,6 +7,7 @@ import (
 	"container/list"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ type Config struct {
 // goroutines at a time. Tables are made when they are needed, and dropped when others need the memory.
 type Symbolizer struct {
 	config Config
+	seed   maphash.Seed
 
 	mutex    sync.Mutex
 	files    map[fileIdentity]*Image
@@ -79,7 +81,7 @@ func New(config Config) *Symbolizer {
 		config.Now = time.Now
 	}
 	return &Symbolizer{
-		config: config, files: map[fileIdentity]*Image{}, builds: map[buildKey]*Image{}, images: list.New(),
+		config: config, seed: maphash.MakeSeed(), files: map[fileIdentity]*Image{}, builds: map[buildKey]*Image{}, images: list.New(),
 		maps: map[Process]*processMap{}, mapOrder: list.New(), memory: list.New(),
 	}
 }
@@ -156,23 +158,43 @@ func (s *Symbolizer) Open(source File) (*Image, error) {
 	if !s.makeRoom() {
 		return nil, fmt.Errorf("open %s with %d files in use: %w", opened.Name(), s.images.Len(), ErrTooLarge)
 	}
+	mapped, err := mapFile(opened)
+	return s.enter(source, identity, mapped, err)
+}
+
+// OpenMemory finds the image of a file that is only in memory, new or known: the vDSO. The contents are kept.
+func (s *Symbolizer) OpenMemory(name string, contents []byte) (*Image, error) {
+	// No file has a number of an inode beside a size of 0.
+	identity := fileIdentity{inode: maphash.Bytes(s.seed, contents)}
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if known, ok := s.files[identity]; ok {
+		return known.reference()
+	}
+	if !s.makeRoom() {
+		return nil, fmt.Errorf("open %s with %d files in use: %w", name, s.images.Len(), ErrTooLarge)
+	}
+	return s.enter(File{Path: name}, identity, &file{bytes: contents}, nil)
+}
+
+// enter makes an image of contents, unless there is one of the same. The mutex is held.
+func (s *Symbolizer) enter(source File, identity fileIdentity, contents *file, err error) (*Image, error) {
 	image := &Image{owner: s, source: source, identities: []fileIdentity{identity}}
 	image.holder = &holder{drop: image.drop}
-	mapped, err := mapFile(opened)
 	if err == nil {
 		err = guarded(func() error {
-			image.object, err = openObject(mapped)
+			image.object, err = openObject(contents)
 			return err
 		})
 	}
 	if err != nil {
-		mapped.close()
-		image.object, image.err = nil, fmt.Errorf("open %s: %w", opened.Name(), err)
+		contents.close()
+		image.object, image.err = nil, fmt.Errorf("open %s: %w", source.Path, err)
 	} else {
 		id := image.object.identity
 		image.build = buildKey{id.GNU, id.Go, id.HTLHash}
 		if known, ok := s.builds[image.build]; ok && (id.GNU != "" || id.Go != "") {
-			mapped.close()
+			contents.close()
 			s.alias(known, identity)
 			return known.reference()
 		}
@@ -435,6 +457,20 @@ func (s *Symbolizer) LookupProcess(process Process, address uint64, frames []Fra
 	return append(frames, frame), nil
 }
 
+// KeepProcess opens the map of a process, so that it can be read after the process has ended.
+func (s *Symbolizer) KeepProcess(process Process) error {
+	m := s.processMap(process)
+	m.mutex.Lock()
+	defer m.mutex.Unlock()
+	if m.table.kept != nil {
+		return nil
+	}
+	if err := m.table.keep(); err != nil {
+		return fmt.Errorf("keep the map of %s: %w", process.Directory, err)
+	}
+	return nil
+}
+
 func (s *Symbolizer) processMap(process Process) *processMap {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
@@ -455,6 +491,7 @@ func (s *Symbolizer) processMap(process Process) *processMap {
 func (m *processMap) drop() {
 	m.mutex.Lock()
 	defer m.mutex.Unlock()
+	m.table.close()
 	m.table = perfMap{open: m.process.openPerfMap}
 }
 
@@ -462,6 +499,15 @@ func (s *Symbolizer) forgetMap(m *processMap) {
 	s.mapOrder.Remove(m.element)
 	delete(s.maps, m.process)
 	s.forget(m.holder)
+	m.mutex.Lock() // Free, or held by one that looks up an address and does not need what is locked here.
+	defer m.mutex.Unlock()
+	m.table.close()
+	m.table = perfMap{open: errForgotten}
+}
+
+// errForgotten keeps a map from being opened that nobody would close.
+func errForgotten() (*os.File, error) {
+	return nil, fmt.Errorf("the process was forgotten: %w", ErrNoSymbols)
 }
 
 // ForgetProcess frees what is known of a process that has ended.
@@ -487,6 +533,9 @@ func (s *Symbolizer) Shutdown() {
 		}
 		image.mutex.Unlock()
 		s.forget(image.holder)
+	}
+	for _, m := range s.maps {
+		m.drop()
 	}
 	clear(s.files)
 	clear(s.builds)

@@ -31,6 +31,8 @@ type CacheConfig struct {
 	// Dropped, if it is not nil, is told of every table that no file has any more, after the last process that used it was
 	// closed, and before the entry is done that needed its room. It is called from several goroutines.
 	Dropped func(table *Table)
+	// Ready, if it is not nil, is called when an entry is done. It is called from several goroutines.
+	Ready func()
 }
 
 func (c CacheConfig) withDefaults() CacheConfig {
@@ -505,6 +507,9 @@ func (c *Cache) finish(entry *Entry, file *File, key tableKey, err error) {
 	c.mutex.Unlock()
 	c.tell(dropped) // first, so that their places in the kernel are free for the new one
 	close(entry.done)
+	if c.config.Ready != nil {
+		c.config.Ready()
+	}
 }
 
 // share gives an entry the table that another one has already, if there is. The mutex is held.

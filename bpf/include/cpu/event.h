@@ -6,6 +6,7 @@
 #include "vmlinux.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
+#include "cpu/process.h"
 
 #define KERNEL_FRAMES 127 /* PERF_MAX_STACK_DEPTH: what the kernel gives at most */
 #define USER_FRAMES   512
@@ -27,6 +28,9 @@ struct cpu_event {
 	__u8 kernel_thread;
 	__u8 reserved[2];
 	char comm[16]; /* of the process */
+	__u64 pages;   /* mm_struct.exec_vm: how much code it has mapped */
+	__u32 changes; /* changes_of */
+	__u32 reserved_too;
 };
 
 struct stack_event {
@@ -55,6 +59,9 @@ static __always_inline void describe_process(struct cpu_event *event, enum cpu_e
 	event->kernel_thread = task->flags & PF_KTHREAD ? 1 : 0;
 	__builtin_memset(event->reserved, 0, sizeof(event->reserved));
 	bpf_probe_read_kernel_str(event->comm, sizeof(event->comm), task->group_leader->comm);
+	event->pages = task->mm ? task->mm->exec_vm : 0;
+	event->changes = task->mm ? changes_of(task->mm) : 0;
+	event->reserved_too = 0;
 }
 
 #endif

@@ -17,16 +17,19 @@
 struct process {
 	__u64 start_boot_ns; /* task_struct.start_boottime of the leader: a pid alone is used again */
 	__u64 asked_ns;	     /* when user space was last asked to look again; the kernel's own */
-	__u64 pages;	     /* mm_struct.exec_vm when the mappings were first used; the kernel's own */
+	__u64 pages;	     /* mm_struct.exec_vm before the mappings were read */
+	__u32 changes;	     /* changes_of then */
 	__u32 first;	     /* of its mappings */
 	__u32 count;	     /* of them */
 	__u32 owner;	     /* what each of them has as owner */
 	__u32 goroutine;     /* offset of g.goid in struct g; 0: no program of Go */
 	__u32 parent;	     /* of g.parentGoid; 0: this version of Go has none */
 	__u8 ignored;	     /* it is not selected */
-	__u8 loading;	     /* its mappings are not known yet */
+	__u8 loading;	     /* user space was asked about it and has not answered yet; the kernel's own */
 	__u8 serves;	     /* it serves requests: each of its samples is told of, with its time */
-	__u8 reserved[5];
+	__u8 reserved;
+	__u16 generation; /* another one if an address may mean something else than it did */
+	__u8 reserved_too[6];
 };
 
 enum mapping_kind {
@@ -89,7 +92,7 @@ static __always_inline struct process *current_process(struct task_struct *task,
 	struct process *process = bpf_map_lookup_elem(&processes, &pid);
 
 	*adopted = false;
-	if (is_process(process, leader))
+	if (is_process(process, leader) && !process->loading)
 		return process;
 	if (!(leader->flags & PF_FORKNOEXEC))
 		return NULL;
@@ -97,7 +100,66 @@ static __always_inline struct process *current_process(struct task_struct *task,
 	pid = parent->tgid;
 	process = bpf_map_lookup_elem(&processes, &pid);
 	*adopted = true;
-	return is_process(process, parent->group_leader) ? process : NULL;
+	return is_process(process, parent->group_leader) && !process->loading ? process : NULL;
+}
+
+/* Whether it is known that the process is not selected. */
+static __always_inline bool is_ignored(struct task_struct *task)
+{
+	__u32 pid = task->tgid;
+	const struct process *process = bpf_map_lookup_elem(&processes, &pid);
+
+	return is_process(process, task->group_leader) && process->ignored;
+}
+
+/*
+ * Takes note that user space is asked about a process that it does not know, so that it hears of its end too. Says
+ * false if it was asked already.
+ */
+static __always_inline bool begin_asking(struct task_struct *task, __u64 now_ns, __u64 interval_ns)
+{
+	struct process asked = {.asked_ns = now_ns, .loading = 1};
+	struct process *process;
+	__u32 pid = task->tgid;
+
+	asked.start_boot_ns = task->group_leader->start_boottime;
+	if (!bpf_map_update_elem(&processes, &pid, &asked, BPF_NOEXIST))
+		return true;
+	process = bpf_map_lookup_elem(&processes, &pid);
+	if (!is_process(process, task->group_leader)) { /* one that had the number before, or there is no room */
+		bpf_map_update_elem(&processes, &pid, &asked, BPF_ANY);
+		return true;
+	}
+	if (now_ns - process->asked_ns < interval_ns)
+		return false;
+	process->asked_ns = now_ns;
+	return true;
+}
+
+/* What mm_lock_seq is from Linux 6.13 on, and what it was from 6.4 to 6.12. */
+struct seqcount {
+	unsigned int sequence;
+} __attribute__((preserve_access_index));
+
+struct mm_struct___counted {
+	struct seqcount mm_lock_seq;
+} __attribute__((preserve_access_index));
+
+struct mm_struct___older {
+	int mm_lock_seq;
+} __attribute__((preserve_access_index));
+
+/* Changes whenever anything is mapped or unmapped; always 0 where the kernel does not count that. */
+static __always_inline __u32 changes_of(struct mm_struct *mm)
+{
+	struct mm_struct___counted *counted = (void *)mm;
+	struct mm_struct___older *older = (void *)mm;
+
+	if (bpf_core_field_exists(counted->mm_lock_seq.sequence))
+		return BPF_CORE_READ(counted, mm_lock_seq.sequence);
+	if (bpf_core_field_exists(older->mm_lock_seq))
+		return BPF_CORE_READ(older, mm_lock_seq);
+	return 0;
 }
 
 /* Finds the mapping of an address, and copies it. */

@@ -65,8 +65,11 @@ const volatile bool by_cpu = false;
 /* Changed by user space alone. */
 volatile __u32 era = 0;
 
-/* How often user space is asked to look into a process again. */
+/* How often user space is asked to look into a process again that executes what is not known. */
 #define ASK_INTERVAL_NS 1000000000ULL
+
+/* And one that has mapped something, which may be data as well as code in the place of other code. */
+const volatile __u64 recheck_interval_ns = 10000000000ULL;
 
 /* Owner: user space, which empties each when the other is in use. Resized before loading. */
 struct {
@@ -125,13 +128,13 @@ static __always_inline void ask_for_process(void *ctx)
 }
 
 /* Asks user space to look into a process again: something in it has changed. */
-static __always_inline void ask_again(void *ctx, struct task_struct *task)
+static __always_inline void ask_again(void *ctx, struct task_struct *task, __u64 interval_ns)
 {
 	__u32 pid = task->tgid;
 	__u64 now_ns = bpf_ktime_get_ns();
 	struct process *process = bpf_map_lookup_elem(&processes, &pid);
 
-	if (!process || now_ns - process->asked_ns < ASK_INTERVAL_NS)
+	if (!process || now_ns - process->asked_ns < interval_ns)
 		return;
 	process->asked_ns = now_ns;
 	ask_for_process(ctx);
@@ -146,24 +149,21 @@ static __always_inline bool prepare_process(void *ctx, struct walk *walk, struct
 	bool adopted;
 	struct process *process = current_process(task, &adopted);
 
-	walk->has_process = false;
 	walk->misses = false;
-	if (!process || adopted)
+	walk->changed = false;
+	if ((!process || adopted) && begin_asking(task, bpf_ktime_get_ns(), ASK_INTERVAL_NS))
 		ask_for_process(ctx);
 	if (!process)
 		return true;
 	if (process->ignored)
 		return false;
-	if (process->loading)
-		return true;
 	walk->process = *process;
 	walk->has_process = true;
 	if (adopted)
 		return true;
 	/* Code that was mapped or unmapped since shows in how much of it there is. */
-	if (!process->pages)
-		process->pages = task->mm->exec_vm;
 	walk->misses = process->pages != task->mm->exec_vm;
+	walk->changed = process->changes != changes_of(task->mm);
 	return true;
 }
 

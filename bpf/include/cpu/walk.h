@@ -56,6 +56,7 @@ struct walk {
 	__u8 has_mapping;
 	__u8 pending;		/* a table was missing on the way */
 	__u8 misses;		/* an address was in no mapping: user space has to look again */
+	__u8 changed;		/* something was mapped or unmapped: user space has to look again some time */
 	struct mapping mapping; /* of the frame before: the next is often in the same */
 	struct process process;
 	struct user_registers registers;
