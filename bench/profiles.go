@@ -173,7 +173,7 @@ func (p *profiled) ofProcessor(window time.Duration) float64 {
 
 func runProfiles(opts options, r *report) error {
 	directory, err := writeBurners()
-	defer os.RemoveAll(directory)
+	defer func() { _ = os.RemoveAll(directory) }()
 	if err != nil {
 		return err
 	}

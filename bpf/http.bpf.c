@@ -414,6 +414,8 @@ int http_tls(void *ctx)
 		return tls_read(ctx, site);
 	case TLS_READ_RETURN:
 		return tls_read_return(ctx, site);
+	case TLS_READ_END:
+		return tls_read_end(ctx, site);
 	case TLS_WRITE:
 		return tls_write(ctx, site);
 	case TLS_ERROR_QUERY:

@@ -107,7 +107,10 @@ func parse(arguments []string) (options, error) {
 	chosen.files = flags.Args()
 	var problems []error
 	if len(chosen.files) == 0 {
-		problems = append(problems, errors.New("which file to read? Name the path of the Collector's file exporter, or - for standard input"))
+		problems = append(
+			problems,
+			errors.New("which file to read? Name the path of the Collector's file exporter, or - for standard input"),
+		)
 	}
 	if chosen.html == "" && chosen.pprof == "" {
 		problems = append(problems, errors.New("what to write? Give -html OUT, -pprof OUT or both"))
@@ -237,20 +240,22 @@ func writeFile(path string, stdout io.Writer, write func(io.Writer) error) (err 
 	if info, statErr := os.Stat(path); statErr == nil && !info.Mode().IsRegular() {
 		return writeInPlace(path, write) // a pipe or a device cannot be replaced
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	// Not os.CreateTemp, whose files are their owner's alone: who may read this one is for the umask to say.
+	temporary := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), os.Getpid()))
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	defer func() {
 		if err != nil {
-			_ = os.Remove(file.Name())
+			_ = os.Remove(temporary)
 		}
 	}()
 	buffered := bufio.NewWriter(file)
-	if err := errors.Join(write(buffered), buffered.Flush(), file.Chmod(0o644), file.Close()); err != nil {
+	if err := errors.Join(write(buffered), buffered.Flush(), file.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	if err := os.Rename(file.Name(), path); err != nil {
+	if err := os.Rename(temporary, path); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return nil

@@ -43,7 +43,12 @@ func TestBothForms(t *testing.T) {
 	file := write(t, "profiles.json", input(t))
 	html, pprof := filepath.Join(t.TempDir(), "out.html"), filepath.Join(t.TempDir(), "out.pb.gz")
 	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitGood, run([]string{"-html", html, "-pprof", pprof, file, file}, nil, &stdout, &stderr), stderr.String())
+	require.Equal(
+		t,
+		exitGood,
+		run([]string{"-html", html, "-pprof", pprof, file, file}, nil, &stdout, &stderr),
+		stderr.String(),
+	)
 	assert.Empty(t, stdout.String())
 	assert.Contains(t, stderr.String(), "2 messages")
 
@@ -62,7 +67,11 @@ func TestBothForms(t *testing.T) {
 
 func TestStandardStreams(t *testing.T) {
 	var stdout, stderr bytes.Buffer
-	require.Equal(t, exitGood, run([]string{"-pprof", "-", "-type", "samples", "-process", "nginx", "-"}, bytes.NewReader(input(t)), &stdout, &stderr))
+	require.Equal(
+		t,
+		exitGood,
+		run([]string{"-pprof", "-", "-type", "samples", "-process", "nginx", "-"}, bytes.NewReader(input(t)), &stdout, &stderr),
+	)
 	converted, err := profile.ParseData(stdout.Bytes())
 	require.NoError(t, err)
 	require.Len(t, converted.SampleType, 1)

@@ -259,6 +259,7 @@ const (
 	bpfTlsEventTLS_ERROR_QUERY bpfTlsEvent = 4
 	bpfTlsEventTLS_GO_READ     bpfTlsEvent = 5
 	bpfTlsEventTLS_GO_WRITE    bpfTlsEvent = 6
+	bpfTlsEventTLS_READ_END    bpfTlsEvent = 7
 )
 
 type bpfTlsKey struct {

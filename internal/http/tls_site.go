@@ -17,6 +17,8 @@ func siteCookie(target tls.Target, at site.Site) uint64 {
 		return cookie(bpfTlsEventTLS_GO_WRITE, at.Connection, at.Buffer, at.Length)
 	case at.Event == site.ReadCall:
 		return cookie(bpfTlsEventTLS_READ_CALL, at.Connection, at.Buffer, at.Count)
+	case at.Event == site.ReadReturn && at.Connection.Known():
+		return registersCookie(bpfTlsEventTLS_READ_END, at.Connection, at.Buffer, at.Count, at.Result, at.Peek)
 	case at.Event == site.ReadReturn:
 		return cookie(bpfTlsEventTLS_READ_RETURN, at.Result)
 	case at.Event == site.WriteCall:
@@ -35,6 +37,19 @@ func cookie(event bpfTlsEvent, places ...site.Place) uint64 {
 			place = encodePlace(places[i])
 		}
 		encoded |= place << (uint(bpfTlsCookieTLS_EVENT_BITS) + uint(i)*uint(bpfTlsCookieTLS_PLACE_BITS))
+	}
+	return encoded
+}
+
+// registersCookie is for a site that has more values, all of them in registers.
+func registersCookie(event bpfTlsEvent, places ...site.Place) uint64 {
+	encoded := uint64(event)
+	for i, place := range places {
+		register := uint64(bpfTlsCookieTLS_NO_PLACE)
+		if place.Known() {
+			register = uint64(registerIndex[place.Register&15])
+		}
+		encoded |= register << (uint(bpfTlsCookieTLS_EVENT_BITS) + uint(i)*uint(bpfTlsCookieTLS_REGISTER_BITS))
 	}
 	return encoded
 }

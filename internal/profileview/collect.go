@@ -146,8 +146,8 @@ func (p *Profile) typesOf(told ValueType, every period, filter Filter) []takenTy
 			taken = append(taken, takenType{place: p.types.add(derived), factor: every.value})
 		}
 	}
-	if len(taken) > 0 && every.value > 0 {
-		p.sampledEvery(every)
+	for _, valueType := range taken {
+		p.sampledEvery(valueType.place, every)
 	}
 	return taken
 }
@@ -326,31 +326,30 @@ func (m *message) link(index int32) (int32, error) {
 // attribute is the value of the first attribute with that key, or empty.
 func (m *message) attribute(indices pcommon.Int32Slice, key string) (string, error) {
 	for _, index := range indices.All() {
-		found, value, err := m.attributeAt(index)
+		found, err := m.attributeAt(index)
 		if err != nil {
 			return "", err
 		}
-		if found == key {
-			return value, nil
+		if found.Key == key {
+			return found.Value, nil
 		}
 	}
 	return "", nil
 }
 
-func (m *message) attributeAt(index int32) (key, value string, err error) {
+func (m *message) attributeAt(index int32) (Label, error) {
 	place, err := m.attributes.get(index, func(index int) (int32, error) {
 		attribute := m.dictionary.AttributeTable().At(index)
 		key, err := m.string(attribute.KeyStrindex())
 		if err != nil {
 			return 0, err
 		}
-		return m.profile.attributes.add(attributePlaces{key: key, value: m.profile.strings.add(valueText(attribute.Value()))}), nil
+		return m.profile.attributes.add(newLabel(m.profile.text(key), attribute.Value())), nil
 	})
 	if err != nil {
-		return "", "", err
+		return Label{}, err
 	}
-	places := m.profile.attributes.entries[place]
-	return m.profile.text(places.key), m.profile.text(places.value), nil
+	return m.profile.attributes.entries[place], nil
 }
 
 func (m *message) labels(indices pcommon.Int32Slice) (int32, error) {
@@ -359,11 +358,11 @@ func (m *message) labels(indices pcommon.Int32Slice) (int32, error) {
 	}
 	labels := make([]Label, 0, indices.Len())
 	for _, index := range indices.All() {
-		key, value, err := m.attributeAt(index)
+		label, err := m.attributeAt(index)
 		if err != nil {
 			return 0, err
 		}
-		labels = append(labels, Label{Key: key, Value: value})
+		labels = append(labels, label)
 	}
 	return m.packLabels(labels), nil
 }
@@ -371,7 +370,7 @@ func (m *message) labels(indices pcommon.Int32Slice) (int32, error) {
 func (m *message) resource(attributes pcommon.Map) int32 {
 	labels := make([]Label, 0, attributes.Len())
 	for key, value := range attributes.All() {
-		labels = append(labels, Label{Key: strings.ToValidUTF8(key, "\uFFFD"), Value: valueText(value)})
+		labels = append(labels, newLabel(strings.ToValidUTF8(key, "\uFFFD"), value))
 	}
 	return m.packLabels(labels)
 }
@@ -384,12 +383,20 @@ func (m *message) packLabels(labels []Label) int32 {
 	packed := make([]byte, 0, 4*len(labels))
 	for _, label := range labels {
 		packed = pack(packed, uint64(m.profile.strings.add(label.Key)))
-		packed = pack(packed, uint64(m.profile.strings.add(label.Value)))
+		value := uint64(m.profile.strings.add(label.Value)) << 1
+		if label.Integer {
+			value |= 1
+		}
+		packed = pack(packed, value)
 	}
 	return m.profile.labels.add(string(packed))
 }
 
-func valueText(value pcommon.Value) string { return strings.ToValidUTF8(value.AsString(), "\uFFFD") }
+func newLabel(key string, value pcommon.Value) Label {
+	return Label{
+		Key: key, Value: strings.ToValidUTF8(value.AsString(), "\uFFFD"), Integer: value.Type() == pcommon.ValueTypeInt,
+	}
+}
 
 func (f Filter) takesType(valueType ValueType) bool {
 	return len(f.Types) == 0 || slices.Contains(f.Types, valueType.Name) || slices.Contains(f.Types, valueType.String())
@@ -437,7 +444,10 @@ func (f Filter) Validate() error {
 	}
 	if f.Span != "" {
 		if _, err := hex.DecodeString(f.Span); err != nil || len(f.Span) != 16 && len(f.Span) != 32 {
-			problems = append(problems, errors.New("the span "+f.Span+" must be a span id of 16 or a trace id of 32 hexadecimal digits"))
+			problems = append(
+				problems,
+				errors.New("the span "+f.Span+" must be a span id of 16 or a trace id of 32 hexadecimal digits"),
+			)
 		}
 	}
 	return errors.Join(problems...)

@@ -141,12 +141,14 @@ func (r *Reader) Next() (pprofile.Profiles, error) {
 	}
 	r.number++
 	content, err := r.read()
-	if cutShort(err) {
+	switch {
+	case errors.As(err, new(*MessageError)): // the next one may be whole
+		return pprofile.Profiles{}, err
+	case cutShort(err):
 		r.ended = true
 		return pprofile.Profiles{}, &MessageError{Number: r.number, Err: errCutShort}
-	}
-	if err != nil {
-		r.ended = r.ended || !errors.As(err, new(*MessageError))
+	case err != nil:
+		r.ended = true
 		return pprofile.Profiles{}, err
 	}
 	profiles, err := unmarshal(content)
@@ -244,8 +246,8 @@ func (r *Reader) prefixed() ([]byte, error) {
 		r.message = decoder
 	}
 	unpacked, err := r.message.DecodeAll(content, nil)
-	if err != nil { // not wrapped: a message that ends early inside is not a file that does
-		return nil, &MessageError{Number: r.number, Err: fmt.Errorf("decompress it with zstd: %v", err)} //nolint:errorlint // see above
+	if err != nil {
+		return nil, &MessageError{Number: r.number, Err: fmt.Errorf("decompress it with zstd: %w", err)}
 	}
 	return unpacked, nil
 }

@@ -155,6 +155,7 @@ func TestReaderEmpty(t *testing.T) {
 
 // What is broken is told of, and what is not is read.
 func TestReaderBroken(t *testing.T) {
+	const endsInTheMiddle = "the file ends in the middle of a message"
 	samples := profiletest.Mixed()
 	inJSON, inProto := toJSON(t, samples), toProto(t, samples)
 	for name, test := range map[string]struct {
@@ -162,13 +163,13 @@ func TestReaderBroken(t *testing.T) {
 		whole int64 // messages that must be read
 		want  string
 	}{
-		"last line cut":             {lines(inJSON, inJSON)[:len(inJSON)+500], 1, "the file ends in the middle of a message"},
+		"last line cut":             {lines(inJSON, inJSON)[:len(inJSON)+500], 1, endsInTheMiddle},
 		"line in the middle broken": {lines(inJSON, inJSON[:300], inJSON), 2, "message 2: parse 300 bytes of JSON"},
-		"last message cut":          {prefixed(inProto, inProto)[:len(inProto)+500], 1, "the file ends in the middle of a message"},
-		"length cut":                {prefixed(inProto, inProto)[:len(inProto)+6], 1, "the file ends in the middle of a message"},
+		"last message cut":          {prefixed(inProto, inProto)[:len(inProto)+500], 1, endsInTheMiddle},
+		"length cut":                {prefixed(inProto, inProto)[:len(inProto)+6], 1, endsInTheMiddle},
 		"message in the middle":     {prefixed(inProto, []byte("\x0a\xff"), inProto), 2, "message 2: parse 2 bytes of protobuf"},
-		"message of broken zstd":    {prefixed(inProto, []byte(zstdMagic+"nonsense"), inProto), 2, "message 2: decompress it with zstd"},
-		"zstd stream cut":           {zstdPacked(t, lines(inJSON, inJSON))[:900], 0, "the file ends in the middle of a message"},
+		"message of broken zstd":    {prefixed(inProto, []byte(zstdMagic+"nonsense"), inProto), 2, "decompress it with zstd"},
+		"zstd stream cut":           {zstdPacked(t, lines(inJSON, inJSON))[:900], 0, endsInTheMiddle},
 	} {
 		t.Run(name, func(t *testing.T) {
 			profile, broken, err := read(t, bytes.NewReader(test.file))
@@ -222,7 +223,8 @@ func FuzzRead(f *testing.F) {
 	f.Add(prefixed(zstdPacked(f, inProto)))
 	f.Add(zstdPacked(f, lines(inJSON)))
 	f.Add([]byte(`{"resourceProfiles":[{"scopeProfiles":[{"profiles":[{"samples":[{"stackIndex":1,"values":["1"]}]}]}]}],` +
-		`"dictionary":{"stackTable":[{},{"locationIndices":[1,-1,7]}],"locationTable":[{},{"mappingIndex":-3,"lines":[{"functionIndex":9}]}]}}`))
+		`"dictionary":{"stackTable":[{},{"locationIndices":[1,-1,7]}],` +
+		`"locationTable":[{},{"mappingIndex":-3,"lines":[{"functionIndex":9}]}]}}`))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		profile, _, _ := read(t, bytes.NewReader(file))
 		if len(profile.order) == 0 {

@@ -113,7 +113,7 @@ func (p *Profile) pageData(title string, notes []string) (string, error) {
 	for column, place := range types {
 		valueType := p.types.entries[place]
 		typePlace[place] = column
-		if valueType == p.defaultType() {
+		if place == p.defaultType() {
 			header.Default = column
 		}
 		header.Types = append(header.Types,
@@ -123,8 +123,8 @@ func (p *Profile) pageData(title string, notes []string) (string, error) {
 		header.Start = p.start.UTC().Format(time.RFC3339)
 		header.Seconds = p.end.Sub(p.start).Seconds()
 	}
-	if p.periods == 1 && p.period.valueType.Unit == "nanoseconds" {
-		header.Hertz = float64(time.Second) / float64(p.period.value)
+	if every := p.periods[p.defaultType()]; every.value > 0 && every.valueType.Unit == "nanoseconds" {
+		header.Hertz = float64(time.Second) / float64(every.value)
 	}
 
 	// Only the texts and resources that the tree uses travel; the rest of the tables stays here.

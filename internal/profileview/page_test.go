@@ -28,7 +28,9 @@ func TestPageFiles(t *testing.T) {
 		}
 		scripts++
 		assert.Contains(t, scriptParts(), file.Name())
-		for _, forbidden := range []string{"</script", "<!--", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "fetch(", "import("} {
+		for _, forbidden := range []string{
+			"</script", "<!--", "innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "fetch(", "import(",
+		} {
 			assert.NotContains(t, string(content), forbidden, file.Name())
 		}
 	}

@@ -3,6 +3,7 @@ package profileview
 import (
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/google/pprof/profile"
 )
@@ -27,14 +28,14 @@ func (p *Profile) Pprof() (*profile.Profile, error) {
 		columns[place] = column
 		converted.SampleType = append(converted.SampleType, &profile.ValueType{Type: valueType.Name, Unit: valueType.Unit})
 	}
-	converted.DefaultSampleType = p.defaultType().Name
+	converted.DefaultSampleType = p.types.entries[p.defaultType()].Name
 	if !p.start.IsZero() {
 		converted.TimeNanos = p.start.UnixNano()
 		converted.DurationNanos = p.end.Sub(p.start).Nanoseconds()
 	}
-	if p.periods == 1 {
-		converted.PeriodType = &profile.ValueType{Type: p.period.valueType.Name, Unit: p.period.valueType.Unit}
-		converted.Period = p.period.value
+	if every := p.periods[p.defaultType()]; every.value > 0 {
+		converted.PeriodType = &profile.ValueType{Type: every.valueType.Name, Unit: every.valueType.Unit}
+		converted.Period = every.value
 	}
 	converter := pprofConverter{Profile: p, converted: converted}
 	converter.functions()
@@ -48,16 +49,13 @@ func (p *Profile) Pprof() (*profile.Profile, error) {
 	return converted, nil
 }
 
-// defaultType is what people look at first: processor time, or what there is.
-func (p *Profile) defaultType() ValueType {
-	types := p.Types()
-	for _, valueType := range types {
-		if valueType.Name == "cpu" {
-			return valueType
+// defaultType is the place of what people look at first: processor time, or what there is. There is a sample, so a type.
+func (p *Profile) defaultType() int32 {
+	types := p.shownTypes()
+	for _, place := range types {
+		if p.types.entries[place].Name == "cpu" {
+			return place
 		}
-	}
-	if len(types) == 0 {
-		return ValueType{}
 	}
 	return types[0]
 }
@@ -143,7 +141,8 @@ func (c *pprofConverter) samples(columns map[int32]int) {
 		key.valueType = 0
 		converted := known[key]
 		if converted == nil {
-			converted = &profile.Sample{Value: make([]int64, len(c.converted.SampleType)), Label: c.labelsOf(from.sampleKey)}
+			converted = &profile.Sample{Value: make([]int64, len(c.converted.SampleType))}
+			converted.Label, converted.NumLabel = c.labelsOf(from.sampleKey)
 			for _, place := range unpack(c.stacks.entries[from.stack]) {
 				converted.Location = append(converted.Location, c.converted.Location[place])
 			}
@@ -154,20 +153,27 @@ func (c *pprofConverter) samples(columns map[int32]int) {
 	}
 }
 
-// labelsOf are all attributes, of which the sample's go before the resource's.
-func (c *pprofConverter) labelsOf(key sampleKey) map[string][]string {
-	labels := map[string][]string{}
+// labelsOf are all attributes, of which the sample's go before the resource's. Integers must be integers: what looks like a
+// number in -tagfocus is compared with these only.
+func (c *pprofConverter) labelsOf(key sampleKey) (texts map[string][]string, integers map[string][]int64) {
+	texts, integers = map[string][]string{}, map[string][]int64{}
 	for _, set := range []int32{key.resource, key.labels} {
 		for _, label := range c.unpackLabels(set) {
-			labels[label.Key] = []string{label.Value}
+			delete(texts, label.Key)
+			delete(integers, label.Key)
+			if number, err := strconv.ParseInt(label.Value, 10, 64); err == nil && label.Integer {
+				integers[label.Key] = []int64{number}
+			} else {
+				texts[label.Key] = []string{label.Value}
+			}
 		}
 	}
 	link := c.links.entries[key.link]
 	if link.TraceID != "" {
-		labels[labelTraceID] = []string{link.TraceID}
+		texts[labelTraceID] = []string{link.TraceID}
 	}
 	if link.SpanID != "" {
-		labels[labelSpanID] = []string{link.SpanID}
+		texts[labelSpanID] = []string{link.SpanID}
 	}
-	return labels
+	return texts, integers
 }

@@ -19,8 +19,9 @@ func (t ValueType) String() string { return t.Name + "/" + t.Unit }
 
 // Label is an attribute of a process or of a sample.
 type Label struct {
-	Key   string
-	Value string
+	Key     string
+	Value   string
+	Integer bool // and so is the value's text
 }
 
 // Link is the span in which a sample was taken, in hexadecimal digits; empty when there was none.
@@ -34,7 +35,7 @@ type Link struct {
 type Profile struct {
 	strings    set[string]
 	types      set[ValueType]
-	attributes set[attributePlaces]
+	attributes set[Label]
 	functions  set[function]
 	mappings   set[mapping]
 	locations  set[location]
@@ -45,9 +46,8 @@ type Profile struct {
 	samples map[sampleKey]int // place in order
 	order   []sample
 
-	start, end time.Time // of all profiles, zero when none tells
-	period     period
-	periods    int // how many different ones were seen, 2 at most
+	start, end time.Time        // of all profiles, zero when none tells
+	periods    map[int32]period // of each type of values; zero where profiles have different ones
 
 	// Messages and Samples are how many were read, those that a filter left out not counted.
 	Messages int64
@@ -56,8 +56,6 @@ type Profile struct {
 	// Skipped counts samples that are missing because the file has them wrong, by reason.
 	Skipped map[string]int64
 }
-
-type attributePlaces struct{ key, value int32 }
 
 type function struct {
 	name, systemName, file int32
@@ -95,7 +93,7 @@ type period struct {
 
 // NewProfile returns one without samples.
 func NewProfile() *Profile {
-	profile := &Profile{samples: map[sampleKey]int{}, Skipped: map[string]int64{}}
+	profile := &Profile{samples: map[sampleKey]int{}, periods: map[int32]period{}, Skipped: map[string]int64{}}
 	profile.strings.add("")
 	profile.mappings.add(mapping{})
 	profile.labels.add("")
@@ -157,14 +155,13 @@ func (p *Profile) covers(start, end time.Time) {
 	}
 }
 
-// sampledEvery notes a period. Of different ones none is told: there is room for only one, and it would be wrong for the rest.
-func (p *Profile) sampledEvery(seen period) {
-	switch {
-	case p.periods == 0:
-		p.period, p.periods = seen, 1
-	case p.period != seen:
-		p.periods = 2
+// sampledEvery notes the period of a type. Of different ones none is told: there is room for only one, and it would be wrong
+// for the rest.
+func (p *Profile) sampledEvery(place int32, seen period) {
+	if known, exists := p.periods[place]; exists && known != seen {
+		seen = period{}
 	}
+	p.periods[place] = seen
 }
 
 func (p *Profile) text(place int32) string { return p.strings.entries[place] }
@@ -173,7 +170,9 @@ func (p *Profile) unpackLabels(place int32) []Label {
 	places := unpack(p.labels.entries[place])
 	labels := make([]Label, 0, len(places)/2)
 	for i := 0; i+1 < len(places); i += 2 {
-		labels = append(labels, Label{Key: p.text(int32(places[i])), Value: p.text(int32(places[i+1]))})
+		labels = append(labels, Label{
+			Key: p.text(int32(places[i])), Value: p.text(int32(places[i+1] >> 1)), Integer: places[i+1]&1 == 1,
+		})
 	}
 	return labels
 }

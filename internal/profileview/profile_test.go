@@ -101,8 +101,16 @@ func TestPprof(t *testing.T) {
 func TestPprofDetails(t *testing.T) {
 	trace, span := profiletest.SpanOf(0)
 	sample := profiletest.Sample{
-		Process: profiletest.Process{Executable: "shop", Service: "checkout", Container: "0123456789abcdef", PID: 7}, Thread: "worker",
-		TraceID: trace, SpanID: span, Count: 3,
+		Process: profiletest.Process{
+			Executable: "shop",
+			Service:    "checkout",
+			Container:  "0123456789abcdef",
+			PID:        7,
+		},
+		Thread:  "worker",
+		TraceID: trace,
+		SpanID:  span,
+		Count:   3,
 		Stack: []profiletest.Frame{
 			{Name: "main", Kind: "native", Module: "/bin/shop"},
 			{Kind: "native", Module: "/lib/libz.so", Address: 0x402f40},
@@ -119,9 +127,10 @@ func TestPprofDetails(t *testing.T) {
 	got := converted.Sample[0]
 	assert.Equal(t, []int64{6, 6 * profiletest.Period}, got.Value)
 	assert.Equal(t, map[string][]string{
-		"process.executable.name": {"shop"}, "service.name": {"checkout"}, "container.id": {"0123456789abcdef"}, "process.pid": {"7"},
+		"process.executable.name": {"shop"}, "service.name": {"checkout"}, "container.id": {"0123456789abcdef"},
 		"thread.name": {"worker"}, "trace_id": {trace.String()}, "span_id": {span.String()},
 	}, got.Label)
+	assert.Equal(t, map[string][]int64{"process.pid": {7}}, got.NumLabel)
 
 	require.Len(t, got.Location, 4)
 	leaf, inlined, unnamed, root := got.Location[0], got.Location[1], got.Location[2], got.Location[3]
@@ -154,7 +163,17 @@ func TestGoToolPprof(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, converted.Write(file))
 	require.NoError(t, file.Close())
-	command := exec.Command("go", "tool", "pprof", "-top", "-nodecount=0", "-nodefraction=0", "-sample_index=samples", "-symbolize=none", path)
+	command := exec.Command(
+		"go",
+		"tool",
+		"pprof",
+		"-top",
+		"-nodecount=0",
+		"-nodefraction=0",
+		"-sample_index=samples",
+		"-symbolize=none",
+		path,
+	)
 	output, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", output)
 	assert.Contains(t, string(output), fmt.Sprintf("of %d total", countOf(samples, "")))
@@ -170,6 +189,15 @@ func TestGoToolPprof(t *testing.T) {
 		compared++
 	}
 	assert.Greater(t, compared, 60)
+
+	for tag, want := range map[string]int64{
+		"process.pid=810": 41 + 22 + 9 + 5, "service.name=nginx": 41 + 42 + 2*(22+9+5), "thread.name=^gc$": 11,
+	} {
+		command := exec.Command("go", "tool", "pprof", "-top", "-tagfocus="+tag, "-sample_index=samples", "-symbolize=none", path)
+		output, err := command.CombinedOutput()
+		require.NoError(t, err, "%s", output)
+		assert.Contains(t, string(output), fmt.Sprintf("accounting for %d, ", want), tag)
+	}
 }
 
 // Messages add up, whatever their dictionaries' order is; different frequencies give the right time, but no common period.
@@ -195,6 +223,8 @@ func TestSum(t *testing.T) {
 	assert.Equal(t, samples[0].Count*(profiletest.Period+52_631_578), converted.Sample[0].Value[1])
 	assert.Nil(t, converted.PeriodType)
 }
+
+func firstOf(profiles pprofile.Profiles) pprofile.Sample { return profileOf(profiles).Samples().At(0) }
 
 func profileOf(profiles pprofile.Profiles) pprofile.Profile {
 	return profiles.ResourceProfiles().At(0).ScopeProfiles().At(0).Profiles().At(0)
@@ -224,6 +254,8 @@ func TestFilter(t *testing.T) {
 		}
 		return total
 	}
+	ofProcess := func(pid int64) int64 { return of(func(s profiletest.Sample) bool { return s.Process.PID == pid }) }
+	inTrace := of(func(s profiletest.Sample) bool { return s.TraceID == trace })
 	nginx := of(func(sample profiletest.Sample) bool { return sample.Process.Executable == "nginx" })
 	for name, test := range map[string]struct {
 		filter Filter
@@ -233,12 +265,12 @@ func TestFilter(t *testing.T) {
 		"executable":         {Filter{Processes: []string{"nginx"}}, nginx},
 		"pattern":            {Filter{Processes: []string{"ng*"}}, nginx},
 		"two":                {Filter{Processes: []string{"nothing", "nginx"}}, nginx},
-		"service":            {Filter{Processes: []string{"checkout"}}, of(func(s profiletest.Sample) bool { return s.Process.PID == 4242 })},
-		"pid":                {Filter{Processes: []string{"810"}}, of(func(s profiletest.Sample) bool { return s.Process.PID == 810 })},
-		"container":          {Filter{Processes: []string{"9a8b7c6d5e4f"}}, of(func(s profiletest.Sample) bool { return s.Process.PID == 5100 })},
+		"service":            {Filter{Processes: []string{"checkout"}}, ofProcess(4242)},
+		"pid":                {Filter{Processes: []string{"810"}}, ofProcess(810)},
+		"container":          {Filter{Processes: []string{"9a8b7c6d5e4f"}}, ofProcess(5100)},
 		"container, short":   {Filter{Processes: []string{"9a8b7c"}}, 0},
 		"span":               {Filter{Span: span.String()}, of(func(s profiletest.Sample) bool { return s.SpanID == span })},
-		"trace, upper case":  {Filter{Span: strings.ToUpper(trace.String())}, of(func(s profiletest.Sample) bool { return s.TraceID == trace })},
+		"trace, upper case":  {Filter{Span: strings.ToUpper(trace.String())}, inTrace},
 		"another span":       {Filter{Span: "00000000000000ff"}, 0},
 		"type":               {Filter{Types: []string{"samples"}}, countOf(samples, "")},
 		"type with unit":     {Filter{Types: []string{"samples/count"}}, countOf(samples, "")},
@@ -251,7 +283,11 @@ func TestFilter(t *testing.T) {
 			assert.Equal(t, test.want, collect(samples, test.filter).Total(samplesType()))
 		})
 	}
-	assert.Equal(t, []ValueType{{Name: "cpu", Unit: "nanoseconds", Derived: true}}, collect(samples, Filter{Types: []string{"cpu"}}).Types())
+	assert.Equal(
+		t,
+		[]ValueType{{Name: "cpu", Unit: "nanoseconds", Derived: true}},
+		collect(samples, Filter{Types: []string{"cpu"}}).Types(),
+	)
 	err := Filter{Processes: []string{"[a"}, Span: "xyz"}.Validate()
 	assert.ErrorContains(t, err, "[a")
 	assert.ErrorContains(t, err, "xyz")
@@ -300,7 +336,7 @@ func TestDangling(t *testing.T) {
 		}{
 			"stack":         {func(p pprofile.Profiles) { profileOf(p).Samples().At(0).SetStackIndex(bad) }, reasonStack},
 			"link":          {func(p pprofile.Profiles) { profileOf(p).Samples().At(0).SetLinkIndex(bad) }, reasonLink},
-			"attribute":     {func(p pprofile.Profiles) { profileOf(p).Samples().At(0).AttributeIndices().Append(bad) }, reasonAttribute},
+			"attribute":     {func(p pprofile.Profiles) { firstOf(p).AttributeIndices().Append(bad) }, reasonAttribute},
 			"attribute key": {func(p pprofile.Profiles) { attributeOf(p, 0).SetKeyStrindex(bad) }, reasonAttribute},
 			"type":          {func(p pprofile.Profiles) { profileOf(p).SampleType().SetTypeStrindex(bad) }, reasonType},
 			"location":      {func(p pprofile.Profiles) { stackOf(p).LocationIndices().SetAt(0, bad) }, reasonStack},
@@ -313,7 +349,11 @@ func TestDangling(t *testing.T) {
 			"build id":      {func(p pprofile.Profiles) { mappingOf(p).AttributeIndices().SetAt(0, bad) }, reasonStack},
 		} {
 			t.Run(fmt.Sprint(name, " ", bad), func(t *testing.T) {
-				other := profiletest.Sample{Process: profiletest.Process{Executable: "other"}, Count: 4, Stack: []profiletest.Frame{{Name: "fine"}}}
+				other := profiletest.Sample{
+					Process: profiletest.Process{Executable: "other"},
+					Count:   4,
+					Stack:   []profiletest.Frame{{Name: "fine"}},
+				}
 				profiles := profiletest.Build(append(profiletest.Mixed()[:1], other))
 				test.spoil(profiles)
 				summed := NewProfile()
@@ -365,6 +405,6 @@ func TestNoStack(t *testing.T) {
 	converted, err := summed.Pprof()
 	require.NoError(t, err)
 	assert.Equal(t, int64(2), converted.Sample[0].Value[0])
-	assert.Equal(t, map[string][]string{"process.pid": {"5"}, "odd": {`{"nested":1}`}}, converted.Sample[0].Label)
+	assert.Equal(t, map[string][]string{"odd": {`{"nested":1}`}}, converted.Sample[0].Label)
 	assert.Equal(t, pcommon.Timestamp(profiletest.Start().UnixNano()), pcommon.Timestamp(converted.TimeNanos))
 }

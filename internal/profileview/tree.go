@@ -61,7 +61,8 @@ type expandedFrame struct {
 	inlined bool
 }
 
-// newTree makes the tree of all samples. Nodes are in the order in which they are drawn: a parent, then its children by name.
+// newTree makes the tree of all samples. Nodes are in the order in which they are drawn: a parent, then its children by
+// name.
 func (p *Profile) newTree() tree {
 	builder := treeBuilder{
 		Profile:  p,
@@ -157,7 +158,9 @@ func (b *treeBuilder) expand(place int32) []expandedFrame {
 			name = b.strings.add(b.unnamed(from))
 		}
 		expanded = append(expanded, expandedFrame{
-			frame:   b.tree.frames.add(frame{name: name, file: function.file, kind: from.kind, module: module, line: function.startLine}),
+			frame: b.tree.frames.add(
+				frame{name: name, file: function.file, kind: from.kind, module: module, line: function.startLine},
+			),
 			inlined: i < len(lines)-1,
 		})
 	}
@@ -270,7 +273,10 @@ func (b *treeBuilder) sort() {
 		}
 		sorted = append(sorted, taken)
 		below := children[place]
-		slices.SortFunc(below, func(left, right int32) int { return cmp.Compare(rank[nodes[right].frame], rank[nodes[left].frame]) })
+		slices.SortFunc(
+			below,
+			func(left, right int32) int { return cmp.Compare(rank[nodes[right].frame], rank[nodes[left].frame]) },
+		)
 		waiting = append(waiting, below...) // the last is taken first
 	}
 	b.tree.nodes = sorted

@@ -41,7 +41,8 @@ type browser struct {
 	problems []string // exceptions, and what the console or the page's policy complained of
 }
 
-// newBrowser starts Chromium. Where it is not installed the test is skipped: it is the one thing that is not needed to build.
+// newBrowser starts Chromium. Where it is not installed the test is skipped: it is the one thing that is not needed to
+// build.
 func newBrowser(t *testing.T) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -154,7 +155,11 @@ func (b *browser) press(keys ...string) {
 	b.t.Helper()
 	for _, key := range keys {
 		if key == "/" { // chromedp would send the character apart from the key, so that the page could not take the key for itself
-			call(b, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: key, Text: key})
+			call(
+				b,
+				input.DispatchKeyEvent,
+				input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyDown, Key: key, Text: key},
+			)
 			call(b, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: input.DispatchKeyEventTypeKeyUp, Key: key})
 			continue
 		}
@@ -194,8 +199,11 @@ func (b *browser) step(name string, run func(*testing.T)) {
 // canvas is where the flame graph is in the window.
 func (b *browser) canvas() (left, top, width float64) {
 	b.t.Helper()
-	box := value[[]float64](b,
-		`(() => { const box = document.getElementById("chart").getBoundingClientRect(); return [box.left, box.top, box.width]; })()`)
+	box := value[[]float64](
+		b,
+		`(() => { const box = document.getElementById("chart").getBoundingClientRect();
+			return [box.left, box.top, box.width]; })()`,
+	)
 	return box[0], box[1], box[2]
 }
 

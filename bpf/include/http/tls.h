@@ -33,11 +33,15 @@ enum tls_event {
 	TLS_ERROR_QUERY,   /* connection, and result: what the last call on it returned, for its reason */
 	TLS_GO_READ,	   /* connection, buffer, and length: at its end */
 	TLS_GO_WRITE,	   /* as above, at its begin */
+	/* connection, buffer, count, result, and what is not 0 if the bytes are only looked at: at the end of a read
+	   that has no site at its begin */
+	TLS_READ_END,
 };
 
 /*
  * The cookie of a uprobe's site: its event, and up to three places of values, in the order above. A place is an index
- * into struct pt_regs, whether the value is in the memory that the register points to, and the offset there.
+ * into struct pt_regs, whether the value is in the memory that the register points to, and the offset there. That of
+ * TLS_READ_END has five, each of which is a register.
  */
 enum tls_cookie {
 	TLS_EVENT_BITS = 8,
@@ -174,6 +178,13 @@ static __always_inline __u64 tls_value(void *ctx, __u64 cookie, __u32 index)
 			return 0;
 	}
 	return value;
+}
+
+/* Reads a register of a site's cookie that has nothing else. */
+static __always_inline __u64 tls_register(void *ctx, __u64 cookie, __u32 index)
+{
+	return register_at(ctx,
+			   cookie >> (TLS_EVENT_BITS + index * TLS_REGISTER_BITS) & ((1 << TLS_REGISTER_BITS) - 1));
 }
 
 static __always_inline bool takes_scratch(__u32 which)
@@ -378,6 +389,79 @@ static __always_inline int tls_read_return(void *ctx, __u64 site)
 		struct source source = {.base = (const void *)thread->buffer, .size = length};
 
 		moved_in_plain(connection, MESSAGE_RECEIVED, &source, length);
+	}
+	return 0;
+}
+
+/*
+ * As read_from, where no begin has told in which call the socket moved bytes. The one that the thread has received from
+ * last is another connection's if that has it still: then this one's bytes had come before.
+ */
+static __always_inline __u64 read_from_last(struct tls_thread *thread, struct tls_key *key,
+					    struct tls_connection *connection)
+{
+	struct tls_connection *other;
+	struct tls_key *carried;
+
+	if (!thread->received)
+		return connection ? connection->socket.cookie : 0;
+	if (!connection || connection->socket.cookie == thread->received)
+		return thread->received;
+	carried = bpf_map_lookup_elem(&tls_carriers, &thread->received);
+	if (!carried || (carried->connection == key->connection && carried->pid == key->pid))
+		return thread->received;
+	other = bpf_map_lookup_elem(&tls_connections, carried);
+	return other && other->socket.cookie == thread->received ? connection->socket.cookie : thread->received;
+}
+
+static __always_inline int tls_read_end(void *ctx, __u64 site)
+{
+	struct tls_thread *thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL, 0);
+	struct tls_key key = {.connection = tls_register(ctx, site, 0)};
+	__u64 count = tls_register(ctx, site, 2);
+	__s64 length = (__s32)tls_register(ctx, site, 3);
+	struct tls_connection *connection;
+	__u64 cookie;
+
+	if (length > 0 && (__u32)tls_register(ctx, site, 4))
+		return 0; /* what was received is for the read that will follow */
+	if (!thread) {
+		thread = bpf_task_storage_get(&tls_threads, bpf_get_current_task_btf(), NULL,
+					      BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!thread) {
+			count_loss(LOSS_STORAGE_FULL);
+			return 0;
+		}
+	}
+	/* Who has received for a connection may write first, and then read. */
+	if (thread->waiting && thread->written == key.connection && thread->received)
+		write_tied(thread, thread->received);
+	forget_write(thread);
+	if (length <= 0 && !thread->received)
+		return 0;
+	key.pid = bpf_get_current_pid_tgid() >> 32;
+	connection = bpf_map_lookup_elem(&tls_connections, &key);
+	cookie = read_from_last(thread, &key, connection);
+	thread->received = 0;
+	if (!cookie) {
+		if (length > 0)
+			count_loss(LOSS_UNTIED);
+		return 0;
+	}
+	connection = tie_tls(&key, connection, cookie);
+	if (!connection)
+		return 0;
+	take_measures(connection, thread);
+	if (length > 0) {
+		struct source source = {.base = (const void *)tls_register(ctx, site, 1)};
+		__u64 moved = 0;
+
+		if (bpf_probe_read_user(&moved, sizeof(moved), (const void *)count))
+			moved = 0;
+		length = moved > 0x7fffffff ? 0x7fffffff : moved;
+		source.size = length;
+		if (length)
+			moved_in_plain(connection, MESSAGE_RECEIVED, &source, length);
 	}
 	return 0;
 }

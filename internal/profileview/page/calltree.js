@@ -1,4 +1,3 @@
-
 // What is computed from the data: the values of all nodes under the present filters, the functions, and what a search finds.
 
 class CallTree {
@@ -15,9 +14,15 @@ class CallTree {
     this.filters = { process: null, thread: null, span: null };
   }
 
-  text(place) { return this.header.strings[place]; }
-  name(node) { return this.text(this.frames.name[this.nodes.frame[node]]); }
-  kind(node) { return this.text(this.frames.kind[this.nodes.frame[node]]); }
+  text(place) {
+    return this.header.strings[place];
+  }
+  name(node) {
+    return this.text(this.frames.name[this.nodes.frame[node]]);
+  }
+  kind(node) {
+    return this.text(this.frames.kind[this.nodes.frame[node]]);
+  }
 
   // Sum up the values of the samples that the filters take. A pass over the rows, one backwards over the nodes (a parent
   // comes before its children), and one forwards for their places.
@@ -38,10 +43,12 @@ class CallTree {
   // Whether the filters take a row, all of them but one.
   takes(row, except) {
     const { filters, rows } = this;
-    return rows.type[row] === this.type &&
+    return (
+      rows.type[row] === this.type &&
       (filters.process === null || except === "process" || filters.process.has(rows.process[row])) &&
       (filters.thread === null || except === "thread" || filters.thread.has(rows.thread[row])) &&
-      (filters.span === null || except === "span" || filters.span.has(rows.span[row]));
+      (filters.span === null || except === "span" || filters.span.has(rows.span[row]))
+    );
   }
 
   // The values of each choice of one filter, with the other filters as they are.
@@ -118,9 +125,13 @@ class CallTree {
     return value;
   }
 
-  unit() { return this.header.types[this.type].unit; }
+  unit() {
+    return this.header.types[this.type].unit;
+  }
 
-  format(value) { return formatValue(value, this.unit(), this.header.types[this.type].name); }
+  format(value) {
+    return formatValue(value, this.unit(), this.header.types[this.type].name);
+  }
 }
 
 const wholeNumber = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
@@ -133,7 +144,11 @@ function formatValue(value, unit, name) {
     return `${value} ns`;
   }
   if (unit === "bytes") {
-    for (const [size, suffix] of [[2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"]]) {
+    for (const [size, suffix] of [
+      [2 ** 30, "GiB"],
+      [2 ** 20, "MiB"],
+      [2 ** 10, "KiB"],
+    ]) {
       if (value >= size) return `${trimmed(value / size)} ${suffix}`;
     }
     return `${value} B`;
@@ -148,7 +163,7 @@ function trimmed(value) {
 
 function formatShare(value, of) {
   if (!(of > 0) || value === 0) return "0 %";
-  const share = 100 * value / of;
+  const share = (100 * value) / of;
   if (share > 0 && share < 0.01) return "<0.01 %";
   return `${share >= 99.995 ? 100 : share.toFixed(share < 10 ? 2 : 1)} %`;
 }

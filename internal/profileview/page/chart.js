@@ -1,4 +1,3 @@
-
 // The flame graph. Only what can be seen is drawn: a node narrower than half a pixel is left out with all that lies below
 // it, so the work depends on the size of the window and not on that of the profile.
 
@@ -7,11 +6,27 @@ const NARROWEST = 0.5;
 
 // Hues of the kinds of frames that OpenTelemetry names (profile.frame.type), in degrees, and how coloured they are. A map,
 // because a file may name a kind as it likes, also as what every object has.
-const HUES = new Map(Object.entries({
-  kernel: [22, 82], native: [214, 72], go: [178, 58], cpython: [48, 86], jvm: [345, 68], v8js: [102, 48], ruby: [2, 70],
-  php: [252, 55], perl: [236, 45], dotnet: [282, 50], beam: [318, 52], luajit: [200, 80],
-  rust: [14, 45], process: [220, 8], root: [220, 8], truncated: [220, 0], "": [220, 14],
-}));
+const HUES = new Map(
+  Object.entries({
+    kernel: [22, 82],
+    native: [214, 72],
+    go: [178, 58],
+    cpython: [48, 86],
+    jvm: [345, 68],
+    v8js: [102, 48],
+    ruby: [2, 70],
+    php: [252, 55],
+    perl: [236, 45],
+    dotnet: [282, 50],
+    beam: [318, 52],
+    luajit: [200, 80],
+    rust: [14, 45],
+    process: [220, 8],
+    root: [220, 8],
+    truncated: [220, 0],
+    "": [220, 14],
+  }),
+);
 const SHADES = 4; // neighbours of one kind differ a little
 
 class Palette {
@@ -135,7 +150,7 @@ class Chart {
   // How many rows are wide enough to be drawn, and so how far one can scroll.
   measure() {
     const { nodes, total } = this.tree;
-    const narrowest = total[this.zoom] * NARROWEST / (this.width || 1);
+    const narrowest = (total[this.zoom] * NARROWEST) / (this.width || 1);
     let deepest = nodes.depth[this.zoom];
     for (let i = this.zoom; i < nodes.end[this.zoom];) {
       if (total[i] < narrowest || total[i] === 0) {
@@ -166,10 +181,12 @@ class Chart {
 
   x(node) {
     const { start, total } = this.tree;
-    return (start[node] - start[this.zoom]) / total[this.zoom] * this.width;
+    return ((start[node] - start[this.zoom]) / total[this.zoom]) * this.width;
   }
 
-  isAncestor(node) { return node < this.zoom && this.tree.nodes.end[node] > this.zoom; }
+  isAncestor(node) {
+    return node < this.zoom && this.tree.nodes.end[node] > this.zoom;
+  }
 
   draw() {
     const { tree, context, width, height } = this;
@@ -210,7 +227,8 @@ class Chart {
     const label = this.label(tree.text(tree.frames.name[frame]), tree.kind(node), room);
     if (/^[\x20-\x7e…]*$/.test(label)) {
       context.fillText(label, x + 4, y + ROW / 2);
-    } else { // of characters of any width
+    } else {
+      // of characters of any width
       context.save();
       context.beginPath();
       context.rect(x, y, wide - 4, ROW);
@@ -237,11 +255,16 @@ class Chart {
   drawOutline(node) {
     const { context, tree } = this;
     const above = this.isAncestor(node);
-    const wide = above ? this.width : tree.total[node] / tree.total[this.zoom] * this.width;
+    const wide = above ? this.width : (tree.total[node] / tree.total[this.zoom]) * this.width;
     context.globalAlpha = 1;
     context.strokeStyle = this.palette.outline;
     context.lineWidth = node === this.selection ? 2 : 1;
-    context.strokeRect((above ? 0 : this.x(node)) + 0.5, this.y(tree.nodes.depth[node]) + 0.5, Math.max(wide - 2, 1), ROW - 2);
+    context.strokeRect(
+      (above ? 0 : this.x(node)) + 0.5,
+      this.y(tree.nodes.depth[node]) + 0.5,
+      Math.max(wide - 2, 1),
+      ROW - 2,
+    );
   }
 
   // The node that is drawn at a point of the canvas, or -1.
@@ -260,7 +283,7 @@ class Chart {
       let inside = -1;
       for (let child = node + 1; child < nodes.end[node]; child = nodes.end[child]) {
         const left = this.x(child);
-        const wide = total[child] / total[this.zoom] * this.width;
+        const wide = (total[child] / total[this.zoom]) * this.width;
         if (wide >= NARROWEST && x >= left && x < left + wide) {
           inside = child;
           break;
@@ -345,7 +368,8 @@ class Chart {
       return from;
     }
     if (key !== away) return nodes.parent[from] < 0 ? from : nodes.parent[from];
-    if (this.isAncestor(from)) { // the next on the way to what is zoomed
+    if (this.isAncestor(from)) {
+      // the next on the way to what is zoomed
       let node = this.zoom;
       while (nodes.parent[node] !== from) node = nodes.parent[node];
       return node;

@@ -1,4 +1,3 @@
-
 // Reading the data that is embedded in the page. page.go writes it: gzip in base64; inside, the length of a header in JSON,
 // the header, and numbers of variable length.
 
@@ -50,8 +49,12 @@ class Numbers {
 function readFrames(numbers) {
   const count = numbers.next();
   const frames = {
-    count, name: new Int32Array(count), file: new Int32Array(count), kind: new Int32Array(count),
-    module: new Int32Array(count), line: new Float64Array(count),
+    count,
+    name: new Int32Array(count),
+    file: new Int32Array(count),
+    kind: new Int32Array(count),
+    module: new Int32Array(count),
+    line: new Float64Array(count),
   };
   for (let i = 0; i < count; i++) {
     frames.name[i] = numbers.next();
@@ -67,8 +70,12 @@ function readFrames(numbers) {
 function readNodes(numbers) {
   const count = numbers.next();
   const nodes = {
-    count, frame: new Int32Array(count), depth: new Int32Array(count), parent: new Int32Array(count),
-    end: new Int32Array(count), inlined: new Uint8Array(count),
+    count,
+    frame: new Int32Array(count),
+    depth: new Int32Array(count),
+    parent: new Int32Array(count),
+    end: new Int32Array(count),
+    inlined: new Uint8Array(count),
   };
   const path = []; // the nodes that are open, by depth
   for (let i = 0; i < count; i++) {
@@ -88,8 +95,13 @@ function readNodes(numbers) {
 function readRows(numbers) {
   const count = numbers.next();
   const rows = {
-    count, node: new Int32Array(count), process: new Int32Array(count), thread: new Int32Array(count),
-    span: new Int32Array(count), type: new Uint8Array(count), value: new Float64Array(count),
+    count,
+    node: new Int32Array(count),
+    process: new Int32Array(count),
+    thread: new Int32Array(count),
+    span: new Int32Array(count),
+    type: new Uint8Array(count),
+    value: new Float64Array(count),
   };
   let node = 0;
   for (let i = 0; i < count; i++) {

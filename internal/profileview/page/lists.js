@@ -1,4 +1,3 @@
-
 // The lists beside the flame graph: pickers of processes, threads and spans, and the table of functions. They show so many
 // rows as a person reads, and say how many there are.
 
@@ -23,8 +22,13 @@ class Picker {
     this.found = make("button", { type: "button", textContent: "Only what is found" });
     this.count = make("span");
     this.list = make("ul");
-    this.popover = make("div", { className: "popover", hidden: true }, this.search,
-      make("div", { className: "actions" }, this.all, this.found, this.count), this.list);
+    this.popover = make(
+      "div",
+      { className: "popover", hidden: true },
+      this.search,
+      make("div", { className: "actions" }, this.all, this.found, this.count),
+      this.list,
+    );
     this.popover.setAttribute("role", "dialog");
     this.popover.setAttribute("aria-label", title);
     this.element = make("div", { className: "picker" }, this.button, this.popover);
@@ -72,16 +76,29 @@ class Picker {
     const candidates = this.candidates();
     const taken = this.tree.filters[this.filter];
     this.found.disabled = this.search.value.trim() === "" || candidates.length === 0;
-    this.count.textContent = candidates.length > MOST_CHOICES
-      ? `${MOST_CHOICES} of ${wholeNumber.format(candidates.length)}` : wholeNumber.format(candidates.length);
-    this.list.replaceChildren(...candidates.slice(0, MOST_CHOICES).map(([place, value]) => {
-      const box = make("input", { type: "checkbox", checked: taken !== null && taken.has(place) });
-      box.addEventListener("change", () => this.toggle(place, box.checked));
-      return make("li", {}, make("label", {}, box,
-        make("span", { className: "name", textContent: this.describe(place) }),
-        make("span", { className: "share", textContent: this.tree.format(value) }), " ",
-        make("span", { className: "share percent", textContent: formatShare(value, this.sum) })));
-    }));
+    this.count.textContent =
+      candidates.length > MOST_CHOICES
+        ? `${MOST_CHOICES} of ${wholeNumber.format(candidates.length)}`
+        : wholeNumber.format(candidates.length);
+    this.list.replaceChildren(
+      ...candidates.slice(0, MOST_CHOICES).map(([place, value]) => {
+        const box = make("input", { type: "checkbox", checked: taken !== null && taken.has(place) });
+        box.addEventListener("change", () => this.toggle(place, box.checked));
+        return make(
+          "li",
+          {},
+          make(
+            "label",
+            {},
+            box,
+            make("span", { className: "name", textContent: this.describe(place) }),
+            make("span", { className: "share", textContent: this.tree.format(value) }),
+            " ",
+            make("span", { className: "share percent", textContent: formatShare(value, this.sum) }),
+          ),
+        );
+      }),
+    );
   }
 
   toggle(place, taken) {
@@ -119,7 +136,14 @@ class FunctionTable {
     Object.assign(this, { tree, table, listed, picked });
     this.order = "self";
     this.palette = null;
-    this.columns = [["self", "Self"], ["self", "Self %"], ["total", "Total"], ["total", "Total %"], ["name", "Function"], ["where", "Where"]];
+    this.columns = [
+      ["self", "Self"],
+      ["self", "Self %"],
+      ["total", "Total"],
+      ["total", "Total %"],
+      ["name", "Function"],
+      ["where", "Where"],
+    ];
     this.heads = this.columns.map(([order, title]) => {
       const button = make("button", { type: "button", textContent: title });
       const head = make("th", { scope: "col", className: order === "self" || order === "total" ? "number" : "" });
@@ -149,32 +173,45 @@ class FunctionTable {
     const places = [];
     for (let i = 0; i < tree.frames.count; i++) {
       const kind = tree.text(tree.frames.kind[i]);
-      if (sums.total[i] > 0 && kind !== "root" && kind !== "process" && (this.matched === null || this.matched[i])) places.push(i);
+      if (sums.total[i] > 0 && kind !== "root" && kind !== "process" && (this.matched === null || this.matched[i]))
+        places.push(i);
     }
     const name = (place) => tree.text(tree.frames.name[place]);
-    places.sort(this.order === "name"
-      ? (left, right) => (name(left) < name(right) ? -1 : 1)
-      : (left, right) => sums[this.order][right] - sums[this.order][left] || sums.total[right] - sums.total[left]);
+    places.sort(
+      this.order === "name"
+        ? (left, right) => (name(left) < name(right) ? -1 : 1)
+        : (left, right) => sums[this.order][right] - sums[this.order][left] || sums.total[right] - sums.total[left],
+    );
     this.heads.forEach((head, i) => {
-      if (this.columns[i][0] === this.order) head.setAttribute("aria-sort", this.order === "name" ? "ascending" : "descending");
+      if (this.columns[i][0] === this.order)
+        head.setAttribute("aria-sort", this.order === "name" ? "ascending" : "descending");
       else head.removeAttribute("aria-sort");
     });
-    this.listed.textContent = places.length > MOST_FUNCTIONS
-      ? `The first ${MOST_FUNCTIONS} of ${wholeNumber.format(places.length)} functions` : `${wholeNumber.format(places.length)} functions`;
+    this.listed.textContent =
+      places.length > MOST_FUNCTIONS
+        ? `The first ${MOST_FUNCTIONS} of ${wholeNumber.format(places.length)} functions`
+        : `${wholeNumber.format(places.length)} functions`;
     const all = tree.total[0];
-    this.table.tBodies[0].replaceChildren(...places.slice(0, MOST_FUNCTIONS).map((place) => {
-      const kind = tree.text(tree.frames.kind[place]);
-      const swatch = make("span", { className: "swatch", title: kind });
-      swatch.style.background = this.palette.color(kind);
-      const pick = make("button", { type: "button", textContent: name(place) });
-      pick.addEventListener("click", () => this.picked(name(place)));
-      const number = (text) => make("td", { className: "number", textContent: text });
-      return make("tr", {},
-        number(tree.format(sums.self[place])), number(formatShare(sums.self[place], all)),
-        number(tree.format(sums.total[place])), number(formatShare(sums.total[place], all)),
-        make("td", { className: "name" }, swatch, pick),
-        make("td", { className: "where", textContent: whereIs(tree, place) }));
-    }));
+    this.table.tBodies[0].replaceChildren(
+      ...places.slice(0, MOST_FUNCTIONS).map((place) => {
+        const kind = tree.text(tree.frames.kind[place]);
+        const swatch = make("span", { className: "swatch", title: kind });
+        swatch.style.background = this.palette.color(kind);
+        const pick = make("button", { type: "button", textContent: name(place) });
+        pick.addEventListener("click", () => this.picked(name(place)));
+        const number = (text) => make("td", { className: "number", textContent: text });
+        return make(
+          "tr",
+          {},
+          number(tree.format(sums.self[place])),
+          number(formatShare(sums.self[place], all)),
+          number(tree.format(sums.total[place])),
+          number(formatShare(sums.total[place], all)),
+          make("td", { className: "name" }, swatch, pick),
+          make("td", { className: "where", textContent: whereIs(tree, place) }),
+        );
+      }),
+    );
   }
 }
 
@@ -184,5 +221,6 @@ function whereIs(tree, frame) {
   const file = tree.text(frames.file[frame]);
   const line = frames.line[frame];
   return [tree.text(frames.kind[frame]), tree.text(frames.module[frame]), file && line > 0 ? `${file}:${line}` : file]
-    .filter((part) => part !== "").join(" · ");
+    .filter((part) => part !== "")
+    .join(" · ");
 }

@@ -1,4 +1,3 @@
-
 // The page: puts the parts together.
 
 const byId = (id) => document.getElementById(id);
@@ -10,20 +9,24 @@ async function start() {
 
   let matched = null;
   const tooltip = byId("tooltip");
-  const chart = new Chart(tree, { canvas: byId("chart"), scroller: byId("scroller"), spacer: byId("spacer") }, {
-    hovered: (node, x, y) => showTooltip(node, x + 14, y + 18),
-    selected: (node) => {
-      if (node < 0) {
-        showTooltip(-1);
-        return;
-      }
-      const [x, y] = chart.placeOf(node);
-      showTooltip(node, x, y + 4);
-      byId("spoken").textContent = tooltip.textContent;
+  const chart = new Chart(
+    tree,
+    { canvas: byId("chart"), scroller: byId("scroller"), spacer: byId("spacer") },
+    {
+      hovered: (node, x, y) => showTooltip(node, x + 14, y + 18),
+      selected: (node) => {
+        if (node < 0) {
+          showTooltip(-1);
+          return;
+        }
+        const [x, y] = chart.placeOf(node);
+        showTooltip(node, x, y + 4);
+        byId("spoken").textContent = tooltip.textContent;
+      },
+      zoomed: () => tellZoom(),
+      painted: () => tellKinds(),
     },
-    zoomed: () => tellZoom(),
-    painted: () => tellKinds(),
-  });
+  );
   const functions = new FunctionTable(tree, byId("functions"), byId("listed"), (name) => {
     showView("chart");
     setSearch(name);
@@ -34,13 +37,23 @@ async function start() {
     new Picker(tree, "span", "Span", (place) => describeSpan(header.spans[place]), update),
   ];
   // A filter by what no sample has is no filter.
-  const offers = { process: header.processes.length > 1, thread: tree.rows.thread.some((place) => place !== 0), span: header.spans.length > 1 };
+  const offers = {
+    process: header.processes.length > 1,
+    thread: tree.rows.thread.some((place) => place !== 0),
+    span: header.spans.length > 1,
+  };
   byId("pickers").append(...pickers.filter((picker) => offers[picker.filter]).map((picker) => picker.element));
 
   const types = byId("type");
-  types.append(...header.types.map((type, place) => make("option", {
-    value: place, textContent: `${type.name} (${type.unit})`, title: type.derived ? "The number of samples times the period of sampling" : "",
-  })));
+  types.append(
+    ...header.types.map((type, place) =>
+      make("option", {
+        value: place,
+        textContent: `${type.name} (${type.unit})`,
+        title: type.derived ? "The number of samples times the period of sampling" : "",
+      }),
+    ),
+  );
   types.value = tree.type;
   types.addEventListener("change", () => {
     tree.type = Number(types.value);
@@ -58,18 +71,21 @@ async function start() {
   }
 
   function tellKinds() {
-    byId("legend").replaceChildren(...tree.kinds().map(([kind, value]) => {
-      const swatch = make("i");
-      swatch.style.background = chart.palette.color(kind);
-      return make("li", {}, swatch, `${kind || "kind not told"} ${formatShare(value, tree.total[0])}`);
-    }));
+    byId("legend").replaceChildren(
+      ...tree.kinds().map(([kind, value]) => {
+        const swatch = make("i");
+        swatch.style.background = chart.palette.color(kind);
+        return make("li", {}, swatch, `${kind || "kind not told"} ${formatShare(value, tree.total[0])}`);
+      }),
+    );
   }
 
   function tellZoom() {
     const whole = tree.total[0];
     let text = `All: ${tree.format(whole)}`;
     if (chart.zoom !== 0) {
-      text = `${tree.name(chart.zoom)}: ${tree.format(tree.total[chart.zoom])}, ${formatShare(tree.total[chart.zoom], whole)} of ${tree.format(whole)}`;
+      const value = tree.total[chart.zoom];
+      text = `${tree.name(chart.zoom)}: ${tree.format(value)}, ${formatShare(value, whole)} of ${tree.format(whole)}`;
     }
     byId("sum").textContent = text;
     byId("back").disabled = chart.history.length === 0;
@@ -114,13 +130,22 @@ async function start() {
     tooltip.hidden = node < 0;
     if (node < 0) return;
     const frame = tree.nodes.frame[node];
-    const rows = [["Total", tree.total[node]], ["Self", tree.self[node]]].flatMap(([title, value]) => [
-      make("dt", { textContent: title }), make("dd", { textContent: tree.format(value) }),
+    const rows = [
+      ["Total", tree.total[node]],
+      ["Self", tree.self[node]],
+    ].flatMap(([title, value]) => [
+      make("dt", { textContent: title }),
+      make("dd", { textContent: tree.format(value) }),
       make("dd", { textContent: shares(value) }),
     ]);
     const where = whereIs(tree, frame) + (tree.nodes.inlined[node] ? " · inlined" : "");
-    tooltip.replaceChildren(make("strong", { textContent: tree.name(node) }), " ",
-      make("span", { className: "where", textContent: where }), " ", make("dl", {}, ...rows));
+    tooltip.replaceChildren(
+      make("strong", { textContent: tree.name(node) }),
+      " ",
+      make("span", { className: "where", textContent: where }),
+      " ",
+      make("dl", {}, ...rows),
+    );
     // Beside the pointer, but never out of the window.
     const box = tooltip.getBoundingClientRect();
     tooltip.style.left = `${Math.max(4, Math.min(x, innerWidth - box.width - 12))}px`;
@@ -186,24 +211,28 @@ async function start() {
 
 function describeSpan([trace, span]) {
   if (trace === "" && span === "") return "(in no span)";
-  return `span ${span || "not told"} of trace ${trace || "not told"}`;
+  return `${span || "(not told)"} of trace ${trace || "(not told)"}`;
 }
 
 function tellAbout(header) {
   document.title = `${header.title} – flame graph`;
   byId("title").textContent = header.title;
   const about = [];
-  if (header.start) about.push(`${header.start.replace("T", " ").replace("Z", " UTC")}, ${Number(header.seconds.toPrecision(3))} s`);
+  if (header.start)
+    about.push(`${header.start.replace("T", " ").replace("Z", " UTC")}, ${Number(header.seconds.toPrecision(3))} s`);
   if (header.hertz) about.push(`sampled at ${Number(header.hertz.toPrecision(3))} Hz`);
   byId("about").textContent = about.join(" · ");
   if (header.notes) {
     const notes = byId("notes");
     notes.hidden = false;
-    notes.querySelector("summary").textContent = `${header.notes.length} ${header.notes.length === 1 ? "note" : "notes"} on what is missing`;
+    notes.querySelector("summary").textContent =
+      `${header.notes.length} ${header.notes.length === 1 ? "note" : "notes"} on what is missing`;
     notes.querySelector("ul").append(...header.notes.map((note) => make("li", { textContent: note })));
   }
 }
 
 start().catch((error) => {
-  document.querySelector("main").replaceChildren(make("p", { className: "failure", textContent: `Cannot show this profile: ${error.message}.` }));
+  document
+    .querySelector("main")
+    .replaceChildren(make("p", { className: "failure", textContent: `Cannot show this profile: ${error.message}.` }));
 });

@@ -64,15 +64,21 @@ type builder struct {
 	profiles   pprofile.Profiles
 	dictionary pprofile.ProfilesDictionary
 	known      map[string]int32
+	plain      map[plainFrame]int32 // locations of frames without inlined ones; Large has millions
 	resources  map[Process]pprofile.ScopeProfiles
 	byType     map[string]pprofile.Profile
+}
+
+type plainFrame struct {
+	name, kind, file, module string
+	address                  uint64
 }
 
 func newBuilder() *builder {
 	profiles := pprofile.NewProfiles()
 	dictionary := profiles.Dictionary()
 	made := &builder{
-		profiles: profiles, dictionary: dictionary, known: map[string]int32{},
+		profiles: profiles, dictionary: dictionary, known: map[string]int32{}, plain: map[plainFrame]int32{},
 		resources: map[Process]pprofile.ScopeProfiles{}, byType: map[string]pprofile.Profile{},
 	}
 	dictionary.MappingTable().AppendEmpty()
@@ -138,6 +144,10 @@ func (b *builder) profile(sample Sample) pprofile.Profile {
 			profile.PeriodType().SetTypeStrindex(b.text("cpu"))
 			profile.PeriodType().SetUnitStrindex(b.text("nanoseconds"))
 			profile.SetPeriod(Period)
+		} else { // every event, as for time off the processor
+			profile.PeriodType().SetTypeStrindex(b.text(sample.Type))
+			profile.PeriodType().SetUnitStrindex(b.text(sample.Unit))
+			profile.SetPeriod(1)
 		}
 		b.byType[key] = profile
 	}
@@ -191,6 +201,19 @@ const (
 )
 
 func (b *builder) location(frame Frame) int32 {
+	if len(frame.Inlined) > 0 {
+		return b.newLocation(frame)
+	}
+	plain := plainFrame{name: frame.Name, kind: frame.Kind, file: frame.File, module: frame.Module, address: frame.Address}
+	index, known := b.plain[plain]
+	if !known {
+		index = b.newLocation(frame)
+		b.plain[plain] = index
+	}
+	return index
+}
+
+func (b *builder) newLocation(frame Frame) int32 {
 	key := "location " + frame.Module + "\x00" + frame.Kind + "\x00" + frame.Name + "\x00" + frame.File + "\x00" +
 		strconv.FormatUint(frame.Address, 16)
 	for _, inlined := range frame.Inlined {

@@ -93,22 +93,71 @@ func Mixed() []Sample {
 		goFrame("runtime.gcDrain", "/usr/local/go/src/runtime/mgcmark.go", 1180),
 		goFrame("runtime.scanobject", "/usr/local/go/src/runtime/mgcmark.go", 1390),
 	}
-	send := kernel("entry_SYSCALL_64_after_hwframe", "do_syscall_64", "__x64_sys_write", "vfs_write", "sock_write_iter", "tcp_sendmsg",
-		"tcp_sendmsg_locked", "tcp_push", "__tcp_transmit_skb", "__ip_queue_xmit", "ip_finish_output2", "__dev_queue_xmit")
-	receive := kernel("entry_SYSCALL_64_after_hwframe", "do_syscall_64", "__x64_sys_epoll_wait", "ep_poll", "schedule_hrtimeout_range", "schedule")
-	nginx := native("/usr/sbin/nginx", "_start", "__libc_start_main", "main", "ngx_master_process_cycle", "ngx_worker_process_cycle",
-		"ngx_process_events_and_timers", "ngx_epoll_process_events", "ngx_http_process_request_line", "ngx_http_core_run_phases")
-	py := join(native("/usr/bin/python3.12", "_start", "__libc_start_main", "Py_BytesMain", "pymain_run_python", "_PyEval_EvalFrameDefault"),
-		python3("<module>", "serve_forever", "Handler.do_GET", "Recommender.rank"))
-	js := join(native("/usr/bin/node", "_start", "main", "node::Start(int, char**)", "uv_run", "uv__io_poll", "node::MakeCallback"),
-		javaScript("processTicksAndRejections", "Server.emit", "onRequest", "renderPage"))
-	jvm := join(native("/usr/lib/jvm/lib/server/libjvm.so", "thread_native_entry(Thread*)", "JavaThread::run()", "JavaCalls::call_helper"),
+	send := kernel(
+		"entry_SYSCALL_64_after_hwframe",
+		"do_syscall_64",
+		"__x64_sys_write",
+		"vfs_write",
+		"sock_write_iter",
+		"tcp_sendmsg",
+		"tcp_sendmsg_locked",
+		"tcp_push",
+		"__tcp_transmit_skb",
+		"__ip_queue_xmit",
+		"ip_finish_output2",
+		"__dev_queue_xmit",
+	)
+	receive := kernel(
+		"entry_SYSCALL_64_after_hwframe",
+		"do_syscall_64",
+		"__x64_sys_epoll_wait",
+		"ep_poll",
+		"schedule_hrtimeout_range",
+		"schedule",
+	)
+	nginx := native(
+		"/usr/sbin/nginx",
+		"_start",
+		"__libc_start_main",
+		"main",
+		"ngx_master_process_cycle",
+		"ngx_worker_process_cycle",
+		"ngx_process_events_and_timers",
+		"ngx_epoll_process_events",
+		"ngx_http_process_request_line",
+		"ngx_http_core_run_phases",
+	)
+	py := join(
+		native(
+			"/usr/bin/python3.12",
+			"_start",
+			"__libc_start_main",
+			"Py_BytesMain",
+			"pymain_run_python",
+			"_PyEval_EvalFrameDefault",
+		),
+		python3("<module>", "serve_forever", "Handler.do_GET", "Recommender.rank"),
+	)
+	js := join(
+		native("/usr/bin/node", "_start", "main", "node::Start(int, char**)", "uv_run", "uv__io_poll", "node::MakeCallback"),
+		javaScript("processTicksAndRejections", "Server.emit", "onRequest", "renderPage"),
+	)
+	jvm := join(
+		native("/usr/lib/jvm/lib/server/libjvm.so", "thread_native_entry(Thread*)", "JavaThread::run()", "JavaCalls::call_helper"),
 		[]Frame{
 			{Name: "java.lang.Thread.run", Kind: "jvm", File: "Thread.java", Line: 1583},
 			{Name: "com.example.orders.OrderService.place", Kind: "jvm", File: "OrderService.java", Line: 71},
 			{Name: "com.example.orders.Inventory.reserve", Kind: "jvm", File: "Inventory.java", Line: 120},
-		})
-	zstd := native("/usr/bin/zstd", "_start", "main", "FIO_compressFilename", "ZSTD_compressStream2", "ZSTD_compressBlock_doubleFast")
+		},
+	)
+	zstd := native(
+		"/usr/bin/zstd",
+		"_start",
+		"main",
+		"FIO_compressFilename",
+		"ZSTD_compressStream2",
+		"ZSTD_compressBlock_doubleFast",
+	)
 
 	var samples []Sample
 	add := func(process Process, thread string, count int64, stack []Frame) {
@@ -126,7 +175,12 @@ func Mixed() []Sample {
 			{2, join(serve, []Frame{goFrame("bufio.(*Writer).Flush", "/usr/local/go/src/bufio/bufio.go", 620)}, send)},
 		} {
 			samples = append(samples, Sample{
-				Process: shop(), Thread: fmt.Sprintf("shop-%d", number%3), Stack: part.stack, Count: part.count, TraceID: trace, SpanID: span,
+				Process: shop(),
+				Thread:  fmt.Sprintf("shop-%d", number%3),
+				Stack:   part.stack,
+				Count:   part.count,
+				TraceID: trace,
+				SpanID:  span,
 			})
 		}
 	}
@@ -140,17 +194,32 @@ func Mixed() []Sample {
 		add(nginxWorker(worker), "nginx", 5, join(nginx,
 			[]Frame{{Kind: "native", Module: "/usr/lib/x86_64-linux-gnu/libpcre2-8.so.0.11.2", Address: segmentStart + 0x2f40}}))
 	}
-	add(python(), "python3.12", 77, join(py, python3("score"), native("/usr/lib/libopenblas.so.0", "cblas_sgemm", "sgemm_kernel_HASWELL")))
+	add(
+		python(),
+		"python3.12",
+		77,
+		join(py, python3("score"), native("/usr/lib/libopenblas.so.0", "cblas_sgemm", "sgemm_kernel_HASWELL")),
+	)
 	add(python(), "python3.12", 33, join(py, python3("features", "<listcomp>")))
 	add(python(), "gc", 11, join(py[:5], native("/usr/bin/python3.12", "_PyObject_GC_Collect", "deduce_unreachable")))
 	add(node(), "node", 52, join(js, javaScript("escapeHtml"), native("/usr/bin/node", "v8::internal::RegExpImpl::Exec")))
 	add(node(), "node", 18, join(js, javaScript("JSON.stringify")))
-	add(node(), "V8 DefaultWorke", 12, native("/usr/bin/node", "clone3", "start_thread", "v8::internal::ScavengerCollector::CollectGarbage"))
+	add(
+		node(),
+		"V8 DefaultWorke",
+		12,
+		native("/usr/bin/node", "clone3", "start_thread", "v8::internal::ScavengerCollector::CollectGarbage"),
+	)
 	add(java(), "http-nio-8080-e", 36, jvm)
 	add(java(), "C2 CompilerThre", 20, native("/usr/lib/jvm/lib/server/libjvm.so", "thread_native_entry(Thread*)",
 		"CompileBroker::compiler_thread_loop()", "C2Compiler::compile_method", "PhaseChaitin::Register_Allocate()"))
 	add(compress(), "zstd", 65, join(zstd, native("/usr/bin/zstd", "ZSTD_count")))
-	add(compress(), "zstd", 8, join(zstd[:3], kernel("asm_exc_page_fault", "exc_page_fault", "handle_mm_fault", "clear_huge_page")))
+	add(
+		compress(),
+		"zstd",
+		8,
+		join(zstd[:3], kernel("asm_exc_page_fault", "exc_page_fault", "handle_mm_fault", "clear_huge_page")),
+	)
 
 	trace, span := SpanOf(1)
 	for _, off := range []Sample{
@@ -189,7 +258,12 @@ func Large(stacks int) []Sample {
 			Name: fmt.Sprintf("package%d.leaf%d", program, number%5000), Kind: kind,
 			Module: fmt.Sprintf("/usr/bin/program-%02d", program), Address: uint64(segmentStart + number),
 		})
-		sample := Sample{Process: process, Thread: fmt.Sprintf("thread-%d", random.IntN(5)), Stack: frames, Count: int64(1 + random.IntN(9))}
+		sample := Sample{
+			Process: process,
+			Thread:  fmt.Sprintf("thread-%d", random.IntN(5)),
+			Stack:   frames,
+			Count:   int64(1 + random.IntN(9)),
+		}
 		if number%3 == 0 {
 			sample.TraceID, sample.SpanID = SpanOf(number / 30)
 		}

@@ -180,6 +180,39 @@ func (c *code) results() []result {
 	return slices.CompactFunc(found, func(a, b result) bool { return a.address == b.address })
 }
 
+// once tells whether no call that returns a positive number passes more than one of its results, or one of them twice.
+func (c *code) once(results []result) bool {
+	sites := map[int]bool{}
+	for _, result := range results {
+		sites[c.index[result.address]] = true
+	}
+	for _, result := range results {
+		index := c.index[result.address]
+		var todo []int
+		jumpFails, nextFails := c.failures(index)
+		if target := c.instructions[index].target; target != none && jumpFails&setOf(result.register) == 0 {
+			todo = append(todo, target)
+		}
+		if next := c.instructions[index].next; next != none && nextFails&setOf(result.register) == 0 {
+			todo = append(todo, next)
+		}
+		seen := map[int]bool{}
+		for len(todo) > 0 {
+			index := todo[len(todo)-1]
+			todo = todo[:len(todo)-1]
+			if index == none || seen[index] {
+				continue
+			}
+			if sites[index] {
+				return false
+			}
+			seen[index] = true
+			todo = append(todo, c.instructions[index].next, c.instructions[index].target)
+		}
+	}
+	return true
+}
+
 // resultRegisters tells for each instruction which registers hold, before it, what the function will return if that is
 // positive, whichever way it goes from there.
 func (c *code) resultRegisters() []registerSet {

@@ -24,8 +24,9 @@ const (
 
 // OpenSSL finds the sites of a library, or of a program that has one built in.
 //
-// The sites of reads come in pairs on one thread: a ReadCall, and the ReadReturn that says what it brought. Functions
-// whose begin and end are not both there have neither. Writes have a WriteReturn only where one costs little; a program
+// Where the end of a read has its arguments, it is a ReadReturn alone. Else the sites of reads come in pairs on one thread:
+// a ReadCall, and the ReadReturn that says what it brought. Functions whose begin and end are not both there have neither.
+// Writes have a WriteReturn only where one costs little; a program
 // whose write was not complete asks for the reason, which is the ErrorQuery, and repeats the call.
 func OpenSSL(reader io.ReaderAt) (sites []Site, err error) {
 	err = guarded(func() error {
@@ -134,6 +135,12 @@ func (l *library) site(name string, event Event, at call) Site {
 
 // reads prefers what costs least.
 func (l *library) reads() []Site {
+	method, methodKnown := l.methodRead()
+	if methodKnown {
+		if ends := l.readEnds(method); ends != nil {
+			return ends
+		}
+	}
 	var sites, fallback []Site
 	cheap := true
 	for _, name := range []string{sslRead, sslReadEx} {
@@ -151,12 +158,58 @@ func (l *library) reads() []Site {
 	if cheap {
 		return sites
 	}
-	if address, ok := l.methodRead(); ok {
-		if proven := l.read(ssl3Read, l.image.disassemble(function{address: address})); proven != nil {
+	if methodKnown {
+		if proven := l.read(ssl3Read, l.image.disassemble(function{address: method.read})); proven != nil {
 			return proven
 		}
 	}
 	return fallback
+}
+
+// readEnds finds sites at the ends of reads at which the arguments are still in registers: they need no site at the begin.
+// ssl3_peek, which leaves the bytes where they are, may share the code; then a register has to tell. nil: not all of that
+// can be proven.
+func (l *library) readEnds(method methodReads) []Site {
+	c, peek := l.image.disassemble(function{address: method.read}), l.image.disassemble(function{address: method.peek})
+	if len(peek.instructions) == 0 {
+		return nil
+	}
+	known, knownOfPeek := c.contents(), peek.contents()
+	results := c.results()
+	if !c.once(results) {
+		return nil
+	}
+	var sites []Site
+	for _, result := range results {
+		at := &known[c.index[result.address]]
+		site := Site{
+			Function: ssl3Read, Event: ReadReturn, Cost: Emulated, Address: result.address,
+			Connection: at.argument(0, 64), Buffer: at.argument(1, 64), Count: at.argument(3, 64),
+			Result: Place{Register: result.register, Bits: 32},
+		}
+		if !site.Connection.Known() || !site.Buffer.Known() || !site.Count.Known() {
+			return nil
+		}
+		if shared, ok := peek.index[result.address]; ok {
+			site.Peek = at.distinguished(&knownOfPeek[shared])
+			if !site.Peek.Known() {
+				return nil
+			}
+		}
+		sites = append(sites, site)
+	}
+	return sites
+}
+
+// distinguished is a register that holds 0 here, and another number in the other case.
+func (c *contents) distinguished(other *contents) Place {
+	for register := range registers {
+		here, there := c.held[register], other.held[register]
+		if here.kind == heldNumber && here.value == 0 && there.kind == heldNumber && int32(there.value) != 0 {
+			return Place{Register: register, Bits: 32}
+		}
+	}
+	return Place{}
 }
 
 // read finds emulated sites for the begin and the end of a read; nil if not both can be proven.
@@ -227,26 +280,32 @@ func (l *library) writes() []Site {
 	return sites
 }
 
+// methodReads are the addresses of ssl3_read and ssl3_peek.
+type methodReads struct {
+	read, peek uint64
+}
+
 // methodRead finds ssl3_read, which both reading functions of OpenSSL call through the table of functions of the protocol
-// version (SSL_METHOD, include/openssl/ssl.h: ssl_read, ssl_peek and ssl_write follow each other). The table is what
+// version (SSL_METHOD, ssl/ssl_local.h: ssl_read, ssl_peek and ssl_write follow each other). The table is what
 // TLS_method returns; the place of the entry is taken from the code that calls it.
-func (l *library) methodRead() (uint64, bool) {
+func (l *library) methodRead() (methodReads, bool) {
 	read, readOK := l.methodEntry(sslReadEx)
 	write, writeOK := l.methodEntry(sslWriteEx)
 	const pointerBytes = 8
 	if !readOK || !writeOK || write != read+2*pointerBytes {
-		return 0, false
+		return methodReads{}, false
 	}
 	method, ok := l.functions[tlsMethod]
 	if !ok {
-		return 0, false
+		return methodReads{}, false
 	}
 	table, ok := l.image.disassemble(method).returnedAddress()
 	if !ok {
-		return 0, false
+		return methodReads{}, false
 	}
-	values, err := l.image.relocated([]uint64{table + read})
-	return values[table+read], err == nil && values[table+read] != 0
+	values, err := l.image.relocated([]uint64{table + read, table + read + pointerBytes})
+	found := methodReads{read: values[table+read], peek: values[table+read+pointerBytes]}
+	return found, err == nil && found.read != 0
 }
 
 var errAmbiguous = errors.New("more than one")

@@ -84,7 +84,7 @@ const (
 	// ReadCall is the begin of a read: Connection, Buffer and Length (how much there is room for).
 	ReadCall
 	// ReadReturn is the end of a read: Result is positive if it succeeded, and then the number of bytes, or 1 if the call
-	// had a Count. In Go, Connection and Buffer are known here too, and no ReadCall is needed.
+	// had a Count. Where Connection and Buffer are known here too, as in Go, no ReadCall is needed.
 	ReadReturn
 	// ErrorQuery is the call of SSL_get_error, by which a program asks why a call on Connection failed on this thread:
 	// Result is what that call returned.
@@ -144,6 +144,8 @@ type Site struct {
 	// Count is where a pointer lies to the number of bytes that the call will have moved when it has returned with
 	// success.
 	Count Place
+	// Peek is what is not 0 in a call that leaves the bytes to be read again; not known where no such call comes here.
+	Peek Place
 }
 
 func (s Site) String() string {
@@ -151,7 +153,8 @@ func (s Site) String() string {
 	for _, value := range []struct {
 		name  string
 		place Place
-	}{{"connection", s.Connection}, {"buffer", s.Buffer}, {"length", s.Length}, {"count", s.Count}, {"result", s.Result}} {
+	}{{"connection", s.Connection}, {"buffer", s.Buffer}, {"length", s.Length}, {"count", s.Count}, {"result", s.Result},
+		{"peek", s.Peek}} {
 		if value.place.Known() {
 			fmt.Fprintf(&values, " %s=%s", value.name, value.place)
 		}
