@@ -93,7 +93,7 @@ static __always_inline const struct sampling *look(void *ctx, __u32 place, bool 
 		add_count(COUNT_END + (walk->end < WALK_ENDS ? walk->end : 0), 1);
 		if (walk->misses)
 			ask_again(ctx, task, ASK_INTERVAL_NS);
-		else if (walk->changed)
+		else if (walk->changed || walk->end == WALK_FRAME_POINTER) /* code may have been written by now */
 			ask_again(ctx, task, recheck_interval_ns);
 	} else {
 		walk_kernel(ctx, walk);
