@@ -17,8 +17,13 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/cpu"
 )
 
-// profileSettle is how long the receiver has to get to know what runs, before it is measured.
-const profileSettle = 3 * time.Second
+const (
+	// profileInterval is how often profiles are made.
+	profileInterval = 5 * time.Second
+	// profileSettle is how long the receiver has before it is measured, to look into the programs and to name their functions
+	// for the first time.
+	profileSettle = profileInterval + 2*time.Second
+)
 
 // sampleCounts are samples of one program.
 type sampleCounts struct {
@@ -92,9 +97,10 @@ func (c *sampleCounts) add(dictionary pprofile.ProfilesDictionary, strings pcomm
 func profileReceiver(frequency int, statistics bool) *receiverOrder {
 	return &receiverOrder{
 		Config: map[string]any{
-			"tcp":    map[string]any{"enabled": false},
-			"cpu":    map[string]any{"frequency": frequency},
-			"kernel": map[string]any{"program_stats": statistics},
+			"tcp":      map[string]any{"enabled": false},
+			"cpu":      map[string]any{"frequency": frequency},
+			"profiles": map[string]any{"interval": profileInterval.String()},
+			"kernel":   map[string]any{"program_stats": statistics},
 		},
 		Probe: cpu.ProbeName, Profiles: true,
 	}
@@ -130,6 +136,9 @@ func measureProfiles(order *receiverOrder, running []*burner, window time.Durati
 		}
 		time.Sleep(profileSettle)
 		if before, err = call[receiverUsage](process, "use", none{}); err != nil {
+			return measured, err
+		}
+		if _, err := call[none](process, "forget", none{}); err != nil {
 			return measured, err
 		}
 	}
@@ -181,7 +190,7 @@ func runProfiles(opts options, r *report) error {
 	var alone [2]profiled
 	depths := []int{50, 200}
 	for i, depth := range depths {
-		if err := profileMix(directory, depth, opts.rounds, window, r); err != nil {
+		if err := profileMix(directory, depth, window, opts, r); err != nil {
 			return err
 		}
 		if alone[i], err = profileAlone(directory, depth, window, r); err != nil {
@@ -209,7 +218,7 @@ func profileAlone(directory string, depth int, window time.Duration, r *report) 
 }
 
 // profileMix measures programs of all kinds at a time.
-func profileMix(directory string, depth, rounds int, window time.Duration, r *report) error {
+func profileMix(directory string, depth int, window time.Duration, opts options, r *report) error {
 	kinds := burnerKinds(directory, depth)
 	names := slices.Sorted(maps.Keys(kinds))
 	var running []*burner
@@ -221,7 +230,7 @@ func profileMix(directory string, depth, rounds int, window time.Duration, r *re
 		defer one.stop()
 		running = append(running, one)
 	}
-	time.Sleep(profileSettle) // compilers have done their work
+	time.Sleep(3 * time.Second) // compilers have done their work
 	orders := []*receiverOrder{nil, profileReceiver(19, false), profileReceiver(99, false)}
 	titles := []string{"without", "19 Hz", "99 Hz"}
 	rates := make([]map[string][][]float64, len(orders))
@@ -229,7 +238,7 @@ func profileMix(directory string, depth, rounds int, window time.Duration, r *re
 	for i := range rates {
 		rates[i] = map[string][][]float64{}
 	}
-	for round := range rounds {
+	for round := range opts.rounds {
 		for _, which := range mirrored(len(orders)) {
 			measured, err := measureProfiles(orders[which], running, window)
 			if err != nil {
@@ -267,7 +276,11 @@ func profileMix(directory string, depth, rounds int, window time.Duration, r *re
 		limits[99] = 0.8
 	}
 	for i, frequency := range []int{19, 99} {
-		inspected, err := measureProfiles(profileReceiver(frequency, true), running, window)
+		order := profileReceiver(frequency, true)
+		if opts.profile != "" {
+			order.Profile = fmt.Sprintf("%s.%d", opts.profile, frequency)
+		}
+		inspected, err := measureProfiles(order, running, window)
 		if err != nil {
 			return err
 		}

@@ -150,6 +150,13 @@ func receiverRole() operations {
 			return none{}, err
 		}),
 		"use": operation(func(none) (receiverUsage, error) { return observed.usage() }),
+		// What was seen so far does not count.
+		"forget": operation(func(none) (none, error) {
+			observed.mutex.Lock()
+			defer observed.mutex.Unlock()
+			observed.totals.Samples = map[string]*sampleCounts{}
+			return none{}, nil
+		}),
 		"stop": operation(func(none) (receiverTotals, error) {
 			err := observed.stop()
 			return observed.totals, err

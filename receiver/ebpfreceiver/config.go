@@ -175,7 +175,6 @@ func createDefaultConfig() component.Config {
 		},
 		Profiles: ProfilesConfig{
 			Interval:    10 * time.Second,
-			Lines:       true,
 			MaxStacks:   16_384,
 			TableBytes:  64 << 20,
 			SymbolBytes: 64 << 20,
