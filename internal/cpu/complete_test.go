@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
@@ -126,9 +125,7 @@ func runNode(t *testing.T, arguments ...string) *program {
 	}
 	command := exec.Command(node, append([]string{"--perf-basic-prof", path}, arguments...)...)
 	command.Dir = t.TempDir() // it writes a file there
-	subject := runCommand(t, command)
-	t.Cleanup(func() { _ = os.Remove("/tmp/perf-" + strconv.Itoa(int(subject.pid)) + ".map") })
-	return subject
+	return runCommand(t, command)
 }
 
 func withoutComplete(samples []observed) []observed {

@@ -405,6 +405,8 @@ func launch(t *testing.T, command *exec.Cmd) *program {
 	command.Stderr = os.Stderr
 	require.NoError(t, command.Start())
 	p := &program{t: t, command: command, pid: uint32(command.Process.Pid), lines: bufio.NewScanner(output)}
+	// What node and Python write for perf.
+	t.Cleanup(func() { _ = os.Remove(fmt.Sprintf("/tmp/perf-%d.map", p.pid)) })
 	t.Cleanup(p.end)
 	return p
 }
