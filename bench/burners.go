@@ -66,12 +66,13 @@ func writeBurners() (directory string, err error) {
 	return directory, nil
 }
 
-func startBurner(name string, command []string) (*burner, error) {
+func startBurner(directory, name string, command []string) (*burner, error) {
 	b := &burner{name: name, command: exec.Command(command[0], command[1:]...)}
 	if name == "go" {
 		b.command.Env = append(os.Environ(), roleVariable+"="+burnerName, lifeVariable+"="+burnerLife.String())
 	}
 	b.command.Stderr = os.Stderr
+	b.command.Dir = directory // node writes a log there
 	output, err := b.command.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("make the output of %s: %w", name, err)

@@ -207,7 +207,7 @@ func runProfiles(opts options, r *report) error {
 func profileAlone(directory string, depth int, window time.Duration, r *report) (measured profiled, err error) {
 	var running []*burner
 	for range r.CPUs {
-		one, err := startBurner("c", burnerKinds(directory, depth)["c"])
+		one, err := startBurner(directory, "c", burnerKinds(directory, depth)["c"])
 		if err != nil {
 			return measured, err
 		}
@@ -223,7 +223,7 @@ func profileMix(directory string, depth int, window time.Duration, opts options,
 	names := slices.Sorted(maps.Keys(kinds))
 	var running []*burner
 	for _, name := range names {
-		one, err := startBurner(name, kinds[name])
+		one, err := startBurner(directory, name, kinds[name])
 		if err != nil {
 			return err
 		}

@@ -189,6 +189,19 @@ type bpfSampling struct {
 			Sp     uint64
 			Ss     uint64
 		}
+		Rows [512]struct {
+			_        structs.HostLayout
+			Address  uint64
+			Owner    uint32
+			Reserved uint32
+			Row      struct {
+				_            structs.HostLayout
+				Address      uint32
+				Offset       int16
+				Rule         uint8
+				FramePointer int8
+			}
+		}
 		Event bpfStackEvent
 	}
 }

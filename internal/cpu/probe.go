@@ -272,6 +272,7 @@ func (p *Probe) prepare() error {
 		known: map[uint32]*process{}, pending: map[*process]bool{}, nextSweep: time.Now().Add(sweepInterval),
 	}
 	p.stacks = newStacks(p.config.ProcFS, symbols, p.config.MaxStacks, p.logger)
+	p.processes.open = p.stacks.open
 	p.samples = newSamples(p.collection)
 	p.resolver = newResolver(p.config, symbols, p.logger)
 	return nil

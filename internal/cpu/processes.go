@@ -44,6 +44,7 @@ type processes struct {
 	known          map[uint32]*process // by pid
 	pending        map[*process]bool   // that wait for a table
 	nextOwner      uint32
+	open           func(*process, *place) // for symbols
 	nextGeneration uint16
 	nextSweep      time.Time
 	retired        []*symbol.Image // that no process has any more
@@ -81,7 +82,6 @@ type place struct {
 	kind               unwind.MappingKind
 	path               string
 	source             symbol.File
-	opened             bool // image is what there is
 	image              *symbol.Image
 }
 
@@ -205,6 +205,10 @@ func (p *processes) load(found *process) bool {
 				Root:   filepath.Join(directory, "root"), Path: mapped.Path,
 			},
 		}
+	}
+	// Not when the first stack comes: the process may have ended by then.
+	for i := range found.places {
+		p.open(found, &found.places[i])
 	}
 	return true
 }

@@ -94,10 +94,6 @@ func (s *stacks) locate(owner *process, address uint64) frame {
 	if at == nil {
 		return frame{address: address}
 	}
-	if !at.opened {
-		at.opened = true
-		s.open(owner, at)
-	}
 	found := frame{image: at.image, path: at.path, address: address, dynamic: at.kind == unwind.MappingAnonymous}
 	if at.image == nil {
 		return found

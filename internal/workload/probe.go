@@ -24,6 +24,9 @@ import (
 	"github.com/ebpfreceiver/ebpfreceiver/internal/ring"
 )
 
+// eventPatience is how long an event may wait: that a process executes a program wakes the reader.
+const eventPatience = 250 * time.Millisecond
+
 const (
 	probeName = "process"
 
@@ -59,7 +62,7 @@ func newProcessEvents() *processEvents {
 
 // openProcessEvents attaches to the kernel's process tracepoints, in the best way that it has.
 func openProcessEvents(kern *kernel.Kernel, tableConfig Config) (*processEvents, error) {
-	events, config := newProcessEvents(), ring.Config{Bytes: tableConfig.RingBytes}
+	events, config := newProcessEvents(), ring.Config{Bytes: tableConfig.RingBytes, PollInterval: eventPatience}
 	events.readsPerSecond, events.readBurst = tableConfig.ReadsPerSecond, tableConfig.ReadBurst
 	attachment, err := kernel.Climb("process events",
 		kernel.Rung{

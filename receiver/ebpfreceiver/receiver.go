@@ -37,6 +37,9 @@ const shutdownPatience = 5 * time.Second
 // more than end in the second that it takes until they are looked for.
 const rememberedRequests = 1 << 16
 
+// sampleWait is how long samples wait in the kernel's ring.
+const sampleWait = 500 * time.Millisecond
+
 // part is a running piece of the receiver that has attached programs.
 type part interface {
 	source
@@ -368,6 +371,8 @@ func (r *ebpfReceiver) cpuConfig() cpu.Config {
 		Ring:         r.ringConfig(),
 		Scope:        r.scope,
 	}
+	// What cannot wait wakes the probe: the rest only has to be there when profiles are made.
+	config.Ring.PollInterval = max(config.Ring.PollInterval, min(sampleWait, config.Interval/2))
 	if r.config.CPU.Enabled {
 		config.Frequency = r.config.CPU.Frequency
 	}

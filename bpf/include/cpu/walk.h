@@ -40,6 +40,16 @@ const enum walk_end *keep_walk_end __attribute__((unused));
 /* How far from the stack pointer a frame pointer may lie where it is only believed if it is plausible. */
 #define FRAME_BYTES_MAX (1 << 20)
 
+#define CACHED_ROWS 512 /* a power of two */
+
+/* A row that was found before: most frames are those of the samples before. */
+struct cached_row {
+	__u64 address;
+	__u32 owner; /* of the mapping: what was found by what is not true any more has another */
+	__u32 reserved;
+	struct row row;
+};
+
 struct walk {
 	__u64 instruction; /* where the frame is, or the address that its call returns to */
 	__u64 stack;
@@ -60,6 +70,7 @@ struct walk {
 	struct mapping mapping; /* of the frame before: the next is often in the same */
 	struct process process;
 	struct user_registers registers;
+	struct cached_row rows[CACHED_ROWS];
 	struct stack_event event; /* with the addresses */
 };
 
@@ -260,6 +271,7 @@ static long walk_frame(__u32 number, struct walk **context)
 {
 	struct walk *walk = *context;
 	__u64 address = walk->instruction - (walk->returns ? 1 : 0); /* in the call, not behind it */
+	struct cached_row *cached;
 	struct row row;
 
 	if (walk->frames >= walk->limit)
@@ -281,9 +293,15 @@ static long walk_frame(__u32 number, struct walk **context)
 	}
 	switch (walk->mapping.kind) {
 	case MAPPING_TABLE:
-		if (!find_row(&walk->mapping, address - walk->mapping.bias, &row))
-			return step_by_frame_pointer(walk, false);
-		return step_by_row(walk, &row);
+		cached = &walk->rows[(address ^ address >> 9) & (CACHED_ROWS - 1)];
+		if (cached->address != address || cached->owner != walk->mapping.owner) {
+			if (!find_row(&walk->mapping, address - walk->mapping.bias, &row))
+				return step_by_frame_pointer(walk, false);
+			cached->address = address;
+			cached->owner = walk->mapping.owner;
+			cached->row = row;
+		}
+		return step_by_row(walk, &cached->row);
 	case MAPPING_SPECIAL:
 		return end_walk(walk, WALK_SPECIAL);
 	case MAPPING_PENDING:
