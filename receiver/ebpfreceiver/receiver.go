@@ -372,6 +372,7 @@ func (r *ebpfReceiver) cpuConfig() cpu.Config {
 		Scope:        r.scope,
 	}
 	// What cannot wait wakes the probe: the rest only has to be there when profiles are made.
+	config.Ring.Bytes /= 4 // samples are few
 	config.Ring.PollInterval = max(config.Ring.PollInterval, min(sampleWait, config.Interval/2))
 	if r.config.CPU.Enabled {
 		config.Frequency = r.config.CPU.Frequency
