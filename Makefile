@@ -28,11 +28,12 @@ run: otelcol ## Build the Collector and watch this host on the terminal (CONFIG=
 		"Starting $(COLLECTOR) with $(CONFIG)$(if $(SUDO), (with sudo: loading BPF programs needs root))." \
 		"Every connection that ends and every HTTP request is printed below, and metrics every 10 seconds. Try in another terminal:" \
 		"  curl -sI http://example.com                    make a connection" \
+		"  go run ./cmd/ebpfprofile -html profile.html _build/profiles.json   a flame graph of what the processors were busy with" \
 		"  http://localhost:8889/metrics                  the host's TCP metrics, as Prometheus reads them" \
 		"  http://localhost:8888/metrics                  the Collector's and the receiver's own metrics" \
 		"  http://localhost:55679/debug/pipelinez         the Collector's pipelines" \
 		"Ctrl-C stops it; nothing stays attached." ""
-	@exec $(SUDO) $(COLLECTOR) --config $(CONFIG)
+	@exec $(SUDO) $(COLLECTOR) --feature-gates=service.profilesSupport --config $(CONFIG)
 
 .PHONY: otelcol
 otelcol: $(COLLECTOR) ## Build the Collector distribution _build/otelcol-ebpf/otelcol-ebpf
