@@ -144,10 +144,15 @@ func (p *processes) recognize(now time.Time) {
 	}
 }
 
-// unchanged says whether a process has the same mappings still.
+// unchanged says whether a process has the same mappings still, and whether that is all that can be known of them.
 func (p *processes) unchanged(found *process) bool {
 	if found.ignored || found.loaded == nil {
 		return found.ignored
+	}
+	// Trampolines of CPython may have been written since: they are recognized by what they are.
+	madeThere := func(place unwind.Place) bool { return place.Kind == unwind.MappingAnonymous && place.Entry == nil }
+	if slices.ContainsFunc(found.loaded.Places, madeThere) {
+		return false
 	}
 	mappings, err := unwind.Mappings(p.procfs, found.key.PID)
 	same := func(mapping unwind.Mapping, place unwind.Place) bool { return mapping == place.Mapping }
