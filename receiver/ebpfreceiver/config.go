@@ -229,7 +229,7 @@ func (c *Config) Validate() error {
 		inRange("metrics.interval", c.Metrics.Interval, 100*time.Millisecond, time.Hour),
 		oneOf("metrics.temporality", c.Metrics.Temporality, temporalityCumulative, temporalityDelta),
 		inRange("metrics.max_series", c.Metrics.MaxSeries, 1, 10_000_000),
-		inRange("kernel.ring_bytes", c.Kernel.RingBytes, 64<<10, 1<<30),
+		inRange("kernel.ring_bytes", c.Kernel.RingBytes, 64<<10, 256<<20),
 		inRange("kernel.poll_interval", c.Kernel.PollInterval, time.Millisecond, 10*time.Second),
 		absolute("process.procfs", c.Process.ProcFS),
 		absolute("process.cgroupfs", c.Process.CgroupFS),

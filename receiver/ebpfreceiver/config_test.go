@@ -127,7 +127,7 @@ func TestValidateReportsEveryErrorWithItsPath(t *testing.T) {
 		"metrics.interval: must be between 100ms and 1h, got 2h",
 		`metrics.temporality: must be "cumulative" or "delta", got "sometimes"`,
 		"metrics.max_series: must be between 1 and 10000000, got 0",
-		"kernel.ring_bytes: must be between 65536 and 1073741824, got 1",
+		"kernel.ring_bytes: must be between 65536 and 268435456, got 1",
 		"kernel.poll_interval: must be between 1ms and 10s, got 1m",
 		`process.procfs: must be an absolute path, got "proc"`,
 		`process.cgroupfs: must be an absolute path, got ""`,

@@ -317,6 +317,8 @@ func (r *ebpfReceiver) ringConfig() ring.Config {
 }
 
 func (r *ebpfReceiver) httpConfig() http.Config {
+	events := r.ringConfig()
+	events.Bytes *= 4 // heads and what is copied of bodies come in bursts of megabytes
 	return http.Config{
 		HeadBytes:           r.config.HTTP.HeadBytes,
 		TLS:                 http.TLSConfig{OpenSSL: r.config.HTTP.TLS.OpenSSL, Go: r.config.HTTP.TLS.Go},
@@ -335,7 +337,7 @@ func (r *ebpfReceiver) httpConfig() http.Config {
 		Delta:           r.config.Metrics.Temporality == temporalityDelta,
 		MaxSeries:       r.config.Metrics.MaxSeries,
 		Timeline:        r.timeline,
-		Ring:            r.ringConfig(),
+		Ring:            events,
 		Scope:           r.scope,
 	}
 }

@@ -27,7 +27,7 @@ func TestValidate(t *testing.T) {
 		`tcp.snapshot_interval: must be between 100ms and 1h, got 1ms`,
 		`metrics.temporality: must be "cumulative" or "delta", got "sometimes"`,
 		`metrics.max_series: must be between 1 and 10000000, got 0`,
-		`kernel.ring_bytes: must be between 65536 and 1073741824, got 1`,
+		`kernel.ring_bytes: must be between 65536 and 268435456, got 1`,
 		`process.procfs: must be an absolute path, got "proc"`,
 	} {
 		assert.Contains(t, text, expected)
