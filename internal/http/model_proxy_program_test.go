@@ -28,7 +28,13 @@ func proxyMain(to, certificate string) error {
 	}
 	var out records
 	out.say(record{Port: listener.Addr().(*net.TCPAddr).Port})
-	server := http.Server{Handler: proxy, Protocols: &http.Protocols{}}
+	// The models answer as soon as they have read the body: without this, net/http may close it under the transport, which has
+	// yet to see its end and gives the connection up.
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		proxy.ServeHTTP(w, r)
+	})
+	server := http.Server{Handler: handler, Protocols: &http.Protocols{}}
 	server.Protocols.SetHTTP1(true)
 	if certificate != "" {
 		return server.ServeTLS(listener, certificate, certificate)
