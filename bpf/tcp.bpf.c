@@ -285,7 +285,7 @@ static __always_inline void count(struct tcp_sock *tcp, struct connection *conne
 	__u32 retransmits = tcp->total_retrans;
 
 	total->sent_bytes = payload_sent(tcp, connection);
-	total->received_bytes = tcp_payload_received(tcp, locked);
+	total->received_bytes = tcp_payload_received(tcp, locked, connection->remote_sequence);
 	total->sent_segments = tcp->segs_out;
 	total->received_segments = tcp->segs_in;
 	if (retransmits >= connection->handshake_retransmits)

@@ -65,19 +65,24 @@ static __always_inline __u32 tcp_sequence_read(struct tcp_sock *tcp)
 /*
  * The payload in order that has arrived. The kernel counts a segment, then queues it, and only then marks that it had a
  * FIN, which is counted too (tcp_data_queue()). So whoever has not locked the socket leaves the last byte out until the
- * process has read it, or the queue shows that it is none: what is left out is told the next time.
+ * process has read it, or the queue shows that it is none: what is left out is told the next time. first is the
+ * sequence number of the first byte; 0: not known. By it is seen that the kernel has counted a segment and not moved
+ * rcv_nxt yet.
  */
-static __always_inline __u64 tcp_payload_received(struct tcp_sock *tcp, bool locked)
+static __always_inline __u64 tcp_payload_received(struct tcp_sock *tcp, bool locked, __u32 first)
 {
 	struct sock *sk = &tcp->inet_conn.icsk_inet.sk;
 	/* What is told of the byte is read after the count, so that it tells of this byte or of a later one. */
 	__u64 received = *(volatile __u64 *)&tcp->bytes_received;
 	__u32 next = *(volatile __u32 *)&tcp->rcv_nxt;
 	__u32 copied = *(volatile __u32 *)&tcp->copied_seq;
+	__u32 excess = (__u32)received - (next - first);
 	struct sk_buff *last;
 	__u32 end = 0;
 	__u8 flags = 0;
 
+	if (!locked && first && (__s32)excess > 0 && excess <= received)
+		received -= excess;
 	if (!received)
 		return 0;
 	if (tcp_fin_received(tcp))
